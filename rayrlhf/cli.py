@@ -1,0 +1,122 @@
+"""The `rayrlhf` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rayrlhf.stages.entry import user_errors
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+model_app = typer.Typer(no_args_is_help=True, help="Make models.")
+app.add_typer(model_app, name="model")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions and their pairing, cores, memory, disk, GPU, Ray and its authentication."""
+    from rayrlhf.doctor import print_checks, run_checks
+
+    with user_errors():
+        if not print_checks(run_checks()):
+            raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="port of the cluster's control service")] = 6379,
+    dashboard_port: Annotated[int, typer.Option(help="port of the dashboard and of `ray job submit`")] = 8265,
+    num_cpus: Annotated[int | None, typer.Option(help="cores to offer; all by default")] = None,
+) -> None:
+    """Start a Ray cluster on this machine, with authentication on; runs go to ./runs."""
+    from rayrlhf.actors import cluster
+
+    with user_errors():
+        cluster.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus)
+
+
+@app.command()
+def down() -> None:
+    """Stop the cluster that `rayrlhf up` started, and nothing else."""
+    from rayrlhf.actors import cluster
+
+    with user_errors():
+        cluster.down()
+
+
+@model_app.command("init")
+def model_init(
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    texts: Annotated[list[Path] | None, typer.Argument(help="files to train the tokenizer on")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="use this folder's tokenizer instead")] = None,
+    architecture: Annotated[str, typer.Option(help="qwen2 or llama")] = "qwen2",
+    vocab_size: int = 2048,
+    hidden_size: int = 256,
+    num_layers: int = 4,
+    num_heads: int = 4,
+    num_kv_heads: int = 2,
+    intermediate_size: int = 768,
+    max_length: Annotated[int, typer.Option(help="longest sequence, in tokens")] = 512,
+    tie_embeddings: bool = True,
+    seed: int = 0,
+) -> None:
+    """Make a small model from nothing, with a byte-level BPE tokenizer trained on TEXTS."""
+    from rayrlhf.config import parse_config
+    from rayrlhf.models.init import ModelShape, init_model_folder
+
+    shape = {
+        name: value
+        for name, value in locals().items()
+        if name in ModelShape.model_fields  # the options above are the fields of ModelShape
+    }
+    with user_errors():
+        parameters = init_model_folder(
+            out, parse_config(ModelShape, shape, source="model init"), texts or [], tokenizer
+        )
+    typer.echo(f"{out}: {parameters / 1e6:.1f}M parameters")
+
+
+SamplingOption = Annotated[float, typer.Option(help="0 is greedy")]
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="model folder")],
+    prompts: Annotated[list[str], typer.Argument(help="one prompt each")],
+    template: Annotated[str, typer.Option(help="chat, kochatgpt or kullm")] = "chat",
+    temperature: SamplingOption = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    max_completion_length: int = 128,
+    seed: int = 0,
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> None:
+    """Answer prompts with a model, through the engine that the samplers use."""
+    from rayrlhf.engines import Sampling
+    from rayrlhf.stages.talk import Talker
+
+    with user_errors():
+        sampling = Sampling(
+            temperature=temperature, top_p=top_p, top_k=top_k, max_completion_length=max_completion_length
+        )
+        talker = Talker(model, template, sampling, dtype)
+        for answer in talker.answer([[("user", prompt)] for prompt in prompts], seed):
+            typer.echo(answer)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="model folder")],
+    temperature: SamplingOption = 0.7,
+    max_completion_length: int = 256,
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> None:
+    """Talk to a model with its chat template; an empty line or end of input ends it."""
+    from rayrlhf.engines import Sampling
+    from rayrlhf.stages.talk import Talker
+
+    with user_errors():
+        sampling = Sampling(temperature=temperature, max_completion_length=max_completion_length)
+        Talker(model, "chat", sampling, dtype).converse()

@@ -1,0 +1,159 @@
+"""Settings: frozen pydantic models, read from YAML plus `key.sub=value`, with errors that name the mend.
+
+Each module owns its own `Config` subclass; a job's configuration is a tree of them. Nothing mutates a config.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used. The message is all they need: it is shown without a trace."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, unknown keys refused, docstrings below fields kept."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=False,
+    )
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def load_config(cls: type[ConfigT], path: str | Path, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read `path` (YAML) as a `cls`, with `key.sub=value` overrides applied on top.
+
+    Raises ConfigError for a file that cannot be read, and for any key or value that `cls` refuses; the message
+    lists every problem at once, each with the field, the value and what to do.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{path}: cannot read the configuration file: {reason}") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected settings as `key: value` lines, found {_type_name(tree)}")
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(cls, tree, source=str(path))
+
+
+def parse_config(cls: type[ConfigT], tree: dict[str, Any], source: str) -> ConfigT:
+    """Validate `tree` as a `cls`. Raises ConfigError naming `source`."""
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(cls, problem) for problem in error.errors()]
+        raise ConfigError("\n".join([f"{source}: {_count(len(lines))} to mend", *lines])) from None
+
+
+def _count(problems: int) -> str:
+    return "1 setting" if problems == 1 else f"{problems} settings"
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    parts = key.split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"override {override!r}: write it as key.sub=value, for example sampler.num_workers=2")
+    node = tree
+    for part in parts[:-1]:
+        child = node.setdefault(part, {})
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {part!r} is a single value, it has no settings below it")
+        node = child
+    try:
+        node[parts[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        node[parts[-1]] = value
+
+
+def _explain(cls: type[BaseModel], problem: Any) -> str:
+    """One line for one pydantic error: field, what is wrong, the value, the mend."""
+    location, kind, value = problem["loc"], problem["type"], problem["input"]
+    names, parent = _readable_location(cls, location)
+    field = ".".join(names)
+    if kind == "extra_forbidden":
+        known = sorted(_field_names(parent))
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        prefix = ".".join(names[:-1])
+        hint = (
+            f"did you mean `{'.'.join(filter(None, [prefix, near[0]]))}`?"
+            if near
+            else f"known here: {', '.join(known)}"
+        )
+        return f"  {field}: unknown setting; {hint}"
+    if kind == "missing":
+        return f"  {field}: required, and not set"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = problem.get("ctx", {})
+        return f"  {field}.kind: {context.get('tag', 'not set')!r} is not one of {context.get('expected_tags', '')}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"  {field or 'settings'}: {message}" + ("" if isinstance(value, dict) else f" (found {value!r})")
+
+
+def _readable_location(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The location without union tags, and the models that hold its last part."""
+    names: list[str] = []
+    holders: list[type[BaseModel]] = [cls]
+    for index, part in enumerate(location):
+        is_last = index == len(location) - 1
+        fields = [model.model_fields[part] for model in holders if part in model.model_fields]
+        if fields:
+            names.append(str(part))
+            if not is_last:
+                holders = [model for field in fields for model in _models_in(field.annotation)]
+        elif isinstance(part, int):
+            names.append(str(part))
+        elif tagged := [model for model in holders if _tag(model) == part]:
+            holders = tagged
+        elif is_last:
+            names.append(str(part))
+    return names, holders
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
+        for argument in typing.get_args(annotation):
+            yield from _models_in(argument)
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("kind")
+    return typing.get_args(field.annotation)[0] if field is not None else None
+
+
+def _field_names(models: list[type[BaseModel]]) -> set[str]:
+    return {name for model in models for name in model.model_fields}
+
+
+def _type_name(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

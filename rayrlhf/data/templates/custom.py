@@ -1,0 +1,33 @@
+"""A template of the user's own, from YAML."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from rayrlhf.data.records import PromptText
+from rayrlhf.data.templates.base import TextTemplate
+
+
+class CustomTemplate(TextTemplate):
+    """`text` with `{prompt}` where the message goes; `text_with_input`, with `{input}` too, for rows that have one."""
+
+    kind: Literal["custom"] = "custom"
+    text: str
+    text_with_input: str | None = None
+
+    @field_validator("text")
+    @classmethod
+    def _has_prompt(cls, text: str) -> str:
+        if "{prompt}" not in text:
+            raise ValueError("write {prompt} where the prompt goes")
+        return text
+
+    def render(self, prompt: PromptText) -> str:
+        message = self.single_message(prompt)
+        if prompt.context and self.text_with_input:
+            return self.text_with_input.replace("{prompt}", message).replace("{input}", prompt.context)
+        if prompt.context:
+            message = f"{message}\n{prompt.context}"
+        return self.text.replace("{prompt}", message)

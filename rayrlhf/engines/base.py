@@ -1,0 +1,71 @@
+"""What every text-generation engine takes and gives. Engines are plain classes; tokens in, tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import Field, PositiveInt
+
+from rayrlhf.config import Config
+
+
+class Sampling(Config):
+    """How responses are drawn."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    """0 is greedy."""
+    top_k: int = Field(default=0, ge=0)
+    """Draw from the k likeliest tokens; 0 draws from all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    max_completion_length: PositiveInt = 128
+    """Tokens of a response at most, its eos included."""
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens can not be drawn at all."""
+        return self.top_k > 0 or self.top_p < 1
+
+    @property
+    def has_comparable_logprobs(self) -> bool:
+        """Whether the engine's log-probabilities and the learner's at this temperature mean the same.
+
+        With top-k or top-p the engine reports them before truncation and temperature, so only temperature 1 compares.
+        """
+        if self.repetition_penalty != 1.0 or self.temperature == 0:
+            return False
+        return not self.truncates or self.temperature == 1.0
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A prompt to answer."""
+
+    token_ids: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One response."""
+
+    token_ids: tuple[int, ...]
+    """Its eos included, if it has one."""
+    logprobs: tuple[float, ...]
+    """log p of each token under the engine's weights."""
+    finished: bool
+    """Ended with an eos, not at the length limit."""
+
+
+class Engine(Protocol):
+    """Draws responses and takes new weights between two calls."""
+
+    def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
+        """One response per request, in order."""
+        ...
+
+    def load_weights(self, update: dict[str, Any], version: int) -> None:
+        """Replace all weights. `update` is what the weight transport of this engine understands."""
+        ...

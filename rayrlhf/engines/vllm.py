@@ -1,0 +1,115 @@
+"""vLLM inside the calling process: `ray.get` works in its weight-transfer engine, and nothing is copied between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from rayrlhf.config import Config
+from rayrlhf.engines.base import Completion, GenerationRequest, Sampling
+
+
+class VllmEngineConfig(Config):
+    """Settings of one vLLM engine."""
+
+    kind: Literal["vllm"] = "vllm"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto` is float32 on CPU, where it makes sampler and learner agree, and bfloat16 on CUDA."""
+    max_num_seqs: PositiveInt = 64
+    """Responses drawn at the same time."""
+    kv_cache_gib: PositiveFloat = 1.0
+    """Memory of the key-value cache in GiB, on CPU. It bounds the engine together with the weights."""
+    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
+    """Share of the GPU's memory that the engine may use, on CUDA."""
+    enforce_eager: bool = True
+    """Skip graph capture and compilation: a faster start; on CPU compiled and eager speed are the same."""
+    prefix_caching: bool = True
+    """Share the key-value cache of equal prompt beginnings. It never serves across weight versions."""
+
+    def start(self, model: str, max_model_len: int, sampling: Sampling, eos_token_id: int) -> VllmEngine:
+        """Load `model` (a folder) into a new engine. max_model_len: prompt + response, in tokens."""
+        return VllmEngine(self, model, max_model_len, sampling, eos_token_id)
+
+
+class VllmEngine:
+    """One in-process vLLM engine."""
+
+    def __init__(
+        self, config: VllmEngineConfig, model: str, max_model_len: int, sampling: Sampling, eos_token_id: int
+    ) -> None:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        import torch
+        from vllm import LLM
+        from vllm.config import WeightTransferConfig
+
+        from rayrlhf.weights import object_store
+
+        object_store.register()
+        on_cuda = torch.cuda.is_available()
+        memory: dict[str, Any] = (
+            {"gpu_memory_utilization": config.gpu_memory_utilization}
+            if on_cuda
+            else {"kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30)}
+        )
+        dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if on_cuda else "float32")
+        self._eos_token_id = eos_token_id
+        self._llm = LLM(
+            model=model,
+            skip_tokenizer_init=True,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=config.max_num_seqs,
+            enforce_eager=config.enforce_eager,
+            enable_prefix_caching=config.prefix_caching,
+            generation_config="vllm",  # the folder's own sampling defaults must not change ours
+            logprobs_mode="raw_logprobs" if sampling.truncates else "processed_logprobs",
+            weight_transfer_config=WeightTransferConfig(backend=object_store.BACKEND),
+            disable_log_stats=True,
+            **memory,
+        )
+        self._llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
+
+    def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
+        """One response per request, in order; each request's seed decides its response alone."""
+        if not requests:
+            return []
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": list(request.token_ids)} for request in requests],
+            [self._parameters(sampling, request.seed) for request in requests],
+            use_tqdm=False,
+        )
+        return [_completion(output.outputs[0]) for output in outputs]
+
+    def load_weights(self, update: dict[str, Any], version: int) -> None:
+        """Run vLLM's weight-update protocol; afterwards no cached prefix of the old weights is left."""
+        self._llm.collective_rpc("start_weight_update")
+        self._llm.collective_rpc("update_weights", kwargs={"update_info": update})
+        self._llm.collective_rpc("finish_weight_update")
+        self._llm.reset_prefix_cache()
+        self._llm.llm_engine.engine_core.set_weight_version(str(version))
+
+    def _parameters(self, sampling: Sampling, seed: int) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k or -1,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=sampling.max_completion_length,
+            stop_token_ids=[self._eos_token_id],
+            seed=seed,
+            logprobs=0,
+            detokenize=False,
+        )
+
+
+def _completion(output: Any) -> Completion:
+    token_ids = tuple(output.token_ids)
+    logprobs = tuple(step[token].logprob for token, step in zip(token_ids, output.logprobs, strict=True))
+    return Completion(token_ids, logprobs, finished=output.finish_reason == "stop")

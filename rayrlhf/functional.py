@@ -1,0 +1,162 @@
+"""The mathematics of RLHF as pure functions on tensors.
+
+Every per-token tensor is [B, T] and index t speaks about token t (see `rayrlhf.types`). Masks are 1 on response
+tokens. Reductions are written so that padding never changes a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Log-probabilities of given tokens, and the entropy of the distributions they came from."""
+
+    logprobs: Tensor  # [N] float32
+    entropy: Tensor  # [N] float32
+
+
+def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> TokenLogprobs:
+    """log softmax(logits / temperature)[targets] and the entropy, in float32.
+
+    logits: [N, V]; targets: [N] int64. The log-probability is target logit − logsumexp, so no second [N, V] tensor of
+    log-probabilities is kept for it.
+    """
+    logits = logits.float() / temperature
+    normaliser = torch.logsumexp(logits, dim=-1)  # [N]
+    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    probabilities = torch.softmax(logits, dim=-1)
+    entropy = normaliser - (probabilities * logits).sum(-1)
+    return TokenLogprobs(chosen - normaliser, entropy)
+
+
+def chunked_token_logprobs(
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    targets: Tensor,
+    temperature: float = 1.0,
+    chunk_size: int = 1024,
+) -> TokenLogprobs:
+    """`token_logprobs(head(hidden), targets)` with at most [chunk_size, V] logits alive, backward included.
+
+    hidden: [N, H] states before each target; targets: [N]. Each chunk is recomputed in the backward pass.
+    """
+
+    def one_chunk(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        result = token_logprobs(head(states), wanted, temperature)
+        return result.logprobs, result.entropy
+
+    logprobs, entropies = [], []
+    for states, wanted in zip(hidden.split(chunk_size), targets.split(chunk_size), strict=True):
+        if torch.is_grad_enabled() and hidden.shape[0] > chunk_size:
+            logprob, entropy = checkpoint(one_chunk, states, wanted, use_reentrant=False)
+        else:
+            logprob, entropy = one_chunk(states, wanted)
+        logprobs.append(logprob)
+        entropies.append(entropy)
+    return TokenLogprobs(torch.cat(logprobs), torch.cat(entropies))
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum of `values` where mask is set. Entries outside the mask may hold anything, NaN included."""
+    return torch.where(mask.bool(), values, torch.zeros_like(values)).sum()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where mask is set; 0 for an empty mask."""
+    return masked_sum(values, mask) / mask.sum().clamp(min=1)
+
+
+def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
+    """`values` scaled to variance 1 (unbiased) over the mask, and moved to mean 0 if `shift_mean`; 0 outside.
+
+    Fewer than two entries have no variance: they are only shifted.
+    """
+    mean = masked_mean(values, mask)
+    count = mask.sum()
+    if count < 2:
+        whitened = values - mean
+    else:
+        variance = masked_sum((values - mean) ** 2, mask) / (count - 1)
+        whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
+    if not shift_mean:
+        whitened = whitened + mean
+    return torch.where(mask.bool(), whitened, torch.zeros_like(whitened))
+
+
+def kl_k1(log_ratio: Tensor) -> Tensor:
+    """Unbiased estimate of KL(π || π_ref) per token from log_ratio = log π − log π_ref; may be negative.
+
+    Schulman 2020, "Approximating KL divergence".
+    """
+    return log_ratio
+
+
+def kl_k2(log_ratio: Tensor) -> Tensor:
+    """½ log_ratio²: biased, low variance, never negative (Schulman 2020)."""
+    return 0.5 * log_ratio**2
+
+
+def kl_k3(log_ratio: Tensor) -> Tensor:
+    """exp(−log_ratio) − 1 + log_ratio: unbiased and never negative (Schulman 2020)."""
+    return torch.exp(-log_ratio) - 1 + log_ratio
+
+
+KL_ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation over response tokens (Schulman et al. 2016, eq. 16).
+
+    δ_t = r_t + γ V_{t+1} − V_t and A_t = δ_t + γλ A_{t+1}, where the value after the last response token is 0. The
+    response is one contiguous run of the mask. Returns (advantages, returns), both [B, T], 0 outside the mask, with
+    returns = advantages + values.
+    """
+    mask = mask.to(values.dtype)
+    advantages = torch.zeros_like(values)
+    next_advantage = torch.zeros_like(values[:, 0])
+    next_value = torch.zeros_like(values[:, 0])
+    for t in reversed(range(values.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        next_advantage = (delta + gamma * lam * next_advantage) * mask[:, t]
+        next_value = values[:, t] * mask[:, t]
+        advantages[:, t] = next_advantage
+    return advantages, (advantages + values) * mask
+
+
+@dataclass(frozen=True)
+class ClippedLoss:
+    """A clipped surrogate, per token."""
+
+    loss: Tensor  # as the inputs
+    clipped: Tensor  # as the inputs, bool: True where the clipped branch was the one taken
+
+
+def clipped_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, cliprange: float) -> ClippedLoss:
+    """−min(ρA, clip(ρ, 1−ε, 1+ε)A) per token, ρ = exp(log π − log π_old) (Schulman et al. 2017, eq. 7)."""
+    ratio = torch.exp(logprobs - old_logprobs)
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
+    return ClippedLoss(torch.maximum(unclipped, clipped), clipped > unclipped)
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, cliprange: float) -> ClippedLoss:
+    """½ max((V − R)², (clip(V, V_old ± ε) − R)²) per token, as in the PPO reference implementation."""
+    unclipped = (values - returns) ** 2
+    near = torch.maximum(torch.minimum(values, old_values + cliprange), old_values - cliprange)
+    clipped = (near - returns) ** 2
+    return ClippedLoss(0.5 * torch.maximum(unclipped, clipped), clipped > unclipped)
+
+
+def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> Tensor:
+    """−log σ(r_chosen − r_rejected − margin) per pair (Bradley-Terry; margin as in Llama 2, section 3.2.2)."""
+    difference = chosen - rejected
+    if margin is not None:
+        difference = difference - margin
+    return -torch.nn.functional.logsigmoid(difference)

@@ -1,0 +1,98 @@
+"""Metrics of a run: `metrics.jsonl` and TensorBoard always, and one line of the key ones on the console per step."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY_S = 1.0
+"""Steps that are quicker than this share a line."""
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+class MetricsLog:
+    """Writes every step's metrics and shows the run's progress; use it as a context manager.
+
+    On a terminal there is a moving bar; elsewhere (a job's log) only the lines.
+    """
+
+    def __init__(self, folder: Path, title: str, total_steps: int, shown: Sequence[str]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._title, self._total, self._shown = title, total_steps, shown
+        self._started = time.monotonic()
+        self._last_line = -LINE_EVERY_S
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not sys.stdout.isatty(),
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=total_steps)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._file.close()
+        self._board.close()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of `step` (1-based: steps done)."""
+        row = {"step": step, "elapsed_s": round(time.monotonic() - self._started, 3), **metrics}
+        # JSON has no NaN: what is not a number is written as null.
+        clean = {k: v if math.isfinite(v) else None for k, v in row.items()}
+        self._file.write(json.dumps(clean) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+        self._board.flush()
+        now = time.monotonic()
+        if (
+            now - self._last_line < LINE_EVERY_S
+            and step != self._total
+            and not any(n.startswith("eval/") for n in metrics)
+        ):
+            self._bar.update(self._task, completed=step)
+            return
+        self._last_line = now
+        parts = [f"{name} {metrics[name]:.4g}" for name in self._shown if name in metrics]
+        if parts:
+            self.say(f"{self._title} {self._progress(step)}  " + "  ".join(parts))
+        self._bar.update(self._task, completed=step)
+
+    def say(self, line: str) -> None:
+        """One line above the bar."""
+        self._bar.console.print(line, markup=False)
+
+    def _progress(self, step: int) -> str:
+        """`12/40 ██████░░░░`: a bar that also reads well in a log file."""
+        filled = round(10 * min(1.0, step / self._total))
+        return f"{step:>{len(str(self._total))}}/{self._total} {'█' * filled}{'░' * (10 - filled)}"

@@ -1,0 +1,92 @@
+"""Model folders: what has to be in one before an actor is started with it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from rayrlhf.config import UserError
+
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class ModelFolderError(UserError):
+    """A model folder is missing, incomplete or does not fit its tokenizer."""
+
+
+def is_hub_name(model: str) -> bool:
+    """True for `owner/name` that is no folder here: transformers then looks it up on the model hub."""
+    return bool(HUB_NAME.fullmatch(model)) and not Path(model).exists() and not model.startswith("runs/")
+
+
+def read_model_config(model: str) -> Any:
+    """The transformers configuration of `model` (a folder or a hub name).
+
+    Raises ModelFolderError naming what is missing.
+    """
+    from transformers import AutoConfig
+
+    if not is_hub_name(model):
+        folder = Path(model)
+        if not folder.is_dir():
+            raise ModelFolderError(
+                f"model {model!r}: no such folder; make one with `rayrlhf model init`, or name a trained one"
+            )
+        if not (folder / "config.json").is_file():
+            raise ModelFolderError(f"model {model!r}: the folder has no config.json, so it is not a model folder")
+        if not any(next(folder.glob(pattern), None) for pattern in WEIGHT_FILES):
+            raise ModelFolderError(f"model {model!r}: the folder has no weights (*.safetensors)")
+    try:
+        return AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"model {model!r}: its configuration cannot be read: {_first_line(error)}") from None
+
+
+def load_tokenizer(model: str, for_model: str | None = None) -> Any:
+    """The tokenizer in `model`, checked against the vocabulary of the model `for_model` (by default the same).
+
+    Raises ModelFolderError when there is none, when it has no end-of-sequence token, or when it can produce ids that
+    the model has no embedding for.
+    """
+    from transformers import AutoTokenizer
+
+    if not is_hub_name(model) and not any(
+        (Path(model) / name).is_file()
+        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+    ):
+        raise ModelFolderError(
+            f"model {model!r}: the folder has no tokenizer (tokenizer.json); "
+            "copy the tokenizer's files into it, or set `tokenizer` to the folder that has them"
+        )
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelFolderError(f"model {model!r}: its tokenizer cannot be read: {_first_line(error)}") from None
+    if tokenizer.eos_token_id is None:
+        raise ModelFolderError(f"model {model!r}: its tokenizer has no eos token, so no response could ever end")
+    vocabulary = read_model_config(for_model or model).vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ModelFolderError(
+            f"model {for_model or model!r}: its vocabulary has {vocabulary} entries, but the tokenizer in {model!r} "
+            f"has {len(tokenizer)}; use the tokenizer the model was trained with"
+        )
+    return tokenizer
+
+
+def check_same_vocabulary(first: str, second: str) -> None:
+    """Raises ModelFolderError unless both models' tokenizers give the same ids: rollouts carry ids, not text."""
+    if first == second:
+        return
+    if load_tokenizer(first).get_vocab() != load_tokenizer(second).get_vocab():
+        raise ModelFolderError(
+            f"models {first!r} and {second!r} have different tokenizers; rollouts are exchanged as token ids, "
+            "so every model of a PPO run must share one vocabulary"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,142 @@
+"""Make a small model and a byte-level BPE tokenizer from text files: enough to run every stage on a laptop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from rayrlhf.config import Config, UserError
+
+EOS, PAD, USER, ASSISTANT = "<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|user|>' if message['role'] == 'user' else '<|assistant|>' }}{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ '<|endoftext|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+class ModelShape(Config):
+    """Size of a model made from nothing."""
+
+    architecture: Literal["qwen2", "llama"] = "qwen2"
+    vocab_size: PositiveInt = 2048
+    """Entries of the tokenizer, if one is trained; otherwise the given tokenizer's own number is used."""
+    hidden_size: PositiveInt = 256
+    num_layers: PositiveInt = 4
+    num_heads: PositiveInt = 4
+    num_kv_heads: PositiveInt = 2
+    intermediate_size: PositiveInt = 768
+    max_length: PositiveInt = 512
+    """Longest sequence in tokens."""
+    tie_embeddings: bool = True
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelShape:
+        if self.hidden_size % self.num_heads or self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}, "
+                f"and num_heads a multiple of num_kv_heads {self.num_kv_heads}"
+            )
+        return self
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A byte-level BPE tokenizer with a chat template; every byte has a token, so nothing is ever unknown."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    trainer = ByteLevelBPETokenizer()
+    trainer.train_from_iterator(
+        texts, vocab_size=vocab_size, special_tokens=[EOS, PAD, USER, ASSISTANT], show_progress=False
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trainer._tokenizer,
+        eos_token=EOS,
+        pad_token=PAD,
+        additional_special_tokens=[USER, ASSISTANT],
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def make_model(shape: ModelShape, tokenizer: Any) -> Any:
+    """A randomly initialised transformers model of this shape, seeded."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        shape.architecture,
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.max_length,
+        tie_word_embeddings=shape.tie_embeddings,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(shape.seed)
+        return AutoModelForCausalLM.from_config(config)
+
+
+def init_model_folder(
+    out: Path, shape: ModelShape, text_files: list[Path], tokenizer_folder: Path | None = None
+) -> int:
+    """Write a model folder to `out`; its tokenizer is trained on `text_files`, or taken from `tokenizer_folder`.
+
+    Returns the number of parameters. Raises UserError when `out` is not empty or there is no text.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: the folder is not empty; name a new one")
+    if tokenizer_folder is not None:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    else:
+        if not text_files:
+            raise UserError("name at least one text file to train the tokenizer on, or give --tokenizer FOLDER")
+        tokenizer = train_tokenizer(read_texts(text_files), shape.vocab_size)
+    model = make_model(shape, tokenizer)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def read_texts(paths: Iterable[Path]) -> Iterator[str]:
+    """Every string in the files: all values of JSON and JSON-lines rows, or the lines of plain text."""
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot read it: {getattr(error, 'strerror', None) or error}") from None
+        if path.suffix not in (".json", ".jsonl"):
+            yield from text.splitlines()
+        elif text.lstrip().startswith("["):
+            yield from _strings(json.loads(text))
+        else:
+            for line in filter(str.strip, text.splitlines()):
+                yield from _strings(json.loads(line))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)

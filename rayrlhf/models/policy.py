@@ -1,0 +1,89 @@
+"""A causal language model seen as a policy: log-probabilities of the tokens of a response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rayrlhf.functional import TokenLogprobs, chunked_token_logprobs
+
+LOGITS_CHUNK_ROWS = 1024
+"""Positions whose [rows, vocabulary] logits exist at the same time."""
+
+
+class Policy(nn.Module):
+    """π(token | before) over a Hugging Face causal language model.
+
+    `forward` returns log-probabilities in the alignment of `rayrlhf.types` and builds logits for the asked positions
+    only, `LOGITS_CHUNK_ROWS` at a time: prompt tokens never cost vocabulary-sized memory.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self._softcap = getattr(model.config, "final_logit_softcapping", None)
+
+    @classmethod
+    def load(cls, folder: str, dtype: torch.dtype = torch.float32) -> Policy:
+        """The policy in a Hugging Face folder or hub name."""
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model.config.use_cache = False
+        return cls(model)
+
+    def forward(self, tokens: Tensor, mask: Tensor, temperature: float = 1.0) -> TokenLogprobs:
+        """Log-probabilities and entropies of `tokens` where `mask` is set.
+
+        tokens: [B, T] int64, right-padded; mask: [B, T] bool, False at t = 0 (nothing stands before it).
+        Returns [B, T] float32 tensors, 0 outside the mask. Right padding needs no attention mask: attention is causal,
+        so no real token sees the padding.
+        """
+        hidden = self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state  # [B, T, H]
+        asked = mask[:, 1:].bool()  # the state at t − 1 predicts token t
+        result = chunked_token_logprobs(
+            self._logits, hidden[:, :-1][asked], tokens[:, 1:][asked], temperature, LOGITS_CHUNK_ROWS
+        )
+        return TokenLogprobs(_spread(result.logprobs, asked), _spread(result.entropy, asked))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits = self.model.get_output_embeddings()(hidden)
+        return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
+
+    def blocks(self) -> list[nn.Module]:
+        """The transformer layers, the units of sharding."""
+        return transformer_blocks(self.model)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of every parameter under its Hugging Face name, tied ones under each of their names.
+
+        A receiver that packs its own copy of the output head (vLLM) keeps a stale one unless the tied
+        `lm_head.weight` is sent as well.
+        """
+        return self.model.named_parameters(remove_duplicate=False)
+
+    def save(self, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write a Hugging Face folder that transformers and vLLM load."""
+        save_folder(self.model, folder, tokenizer, state_dict)
+
+
+def transformer_blocks(model: Any) -> list[nn.Module]:
+    """The layers of a transformer backbone: its longest ModuleList."""
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
+
+
+def save_folder(model: Any, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None) -> None:
+    """`model` and its tokenizer as a Hugging Face folder; `state_dict` replaces sharded parameters by whole ones."""
+    model.save_pretrained(folder, state_dict=state_dict)
+    tokenizer.save_pretrained(folder)
+
+
+def _spread(values: Tensor, asked: Tensor) -> Tensor:
+    """[N] values of the asked positions of [B, T−1] → [B, T], 0 elsewhere."""
+    spread = torch.zeros(asked.shape, dtype=values.dtype, device=values.device)
+    return torch.nn.functional.pad(spread.masked_scatter(asked, values), (1, 0))

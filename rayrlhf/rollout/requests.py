@@ -1,0 +1,43 @@
+"""Which prompts a step samples, with which seeds, and how they are shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rayrlhf.types import Prompt, SampleRequest, sample_seed
+
+
+def step_requests(
+    prompts: Sequence[Prompt], step: int, batch_size: int, num_generations: int, run_seed: int
+) -> list[SampleRequest]:
+    """The `batch_size` samples of a step: every prompt once per pass over the set, each pass in its own seeded order.
+
+    A prompt that a step meets twice, because the set is small, gets further sample ids.
+    """
+    per_step = batch_size // num_generations
+    drawn: dict[int, int] = {}
+    requests: list[SampleRequest] = []
+    orders: dict[int, np.ndarray] = {}
+    for position in range(step * per_step, (step + 1) * per_step):
+        epoch, index = divmod(position, len(prompts))
+        if epoch not in orders:
+            orders[epoch] = np.random.default_rng([run_seed, epoch]).permutation(len(prompts))
+        prompt = prompts[orders[epoch][index]]
+        for _ in range(num_generations):
+            sample_id = drawn.get(prompt.id, 0)
+            drawn[prompt.id] = sample_id + 1
+            requests.append(SampleRequest(prompt, sample_id, sample_seed(run_seed, step, prompt.id, sample_id)))
+    return requests
+
+
+def share_out(requests: Sequence[SampleRequest], num_samplers: int) -> list[list[SampleRequest]]:
+    """Requests dealt to samplers in turn, the samples of a prompt together so that they share its prefix."""
+    groups: dict[int, list[SampleRequest]] = {}
+    for request in requests:
+        groups.setdefault(request.prompt.id, []).append(request)
+    shares: list[list[SampleRequest]] = [[] for _ in range(num_samplers)]
+    for group in groups.values():
+        min(shares, key=len).extend(group)
+    return shares

@@ -1,0 +1,112 @@
+"""Where a run lives: `runs/NAME/` with its configuration, metrics, checkpoints and summary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, PositiveInt
+
+from rayrlhf import __version__
+from rayrlhf.config import Config, UserError
+
+RUNS_VARIABLE = "RAYRLHF_RUNS"
+"""Folder that stands for `runs/`. `rayrlhf up` sets it for every job of its cluster: a job's own working directory is
+a temporary copy that Ray throws away."""
+
+MIN_FREE_BYTES = 500 * 2**20
+"""Less free disk than this and nothing is started; checkpoints of larger models add to it."""
+
+
+class RunConfig(Config):
+    """The run's name and what it keeps."""
+
+    name: str = Field(pattern=r"^[\w][\w.-]*(/[\w][\w.-]*)*$")
+    """Folder below `runs/`; may have parts, as in `demo/sft`."""
+    overwrite: bool = False
+    """Remove an earlier run of this name; otherwise its presence is an error."""
+    keep_checkpoints: PositiveInt = 2
+    seed: int = Field(default=0, ge=0)
+
+
+def runs_root() -> Path:
+    """The folder that `runs/` means: $RAYRLHF_RUNS, or `~/rayrlhf/runs` inside a Ray job, or `runs` here."""
+    if named := os.environ.get(RUNS_VARIABLE):
+        return Path(named)
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return Path.home() / "rayrlhf" / "runs" if in_job else Path("runs").absolute()
+
+
+def resolve(path: str) -> str:
+    """An absolute path; `runs/…` is below `runs_root()`. Hub names of models come back as they are."""
+    first, _, rest = path.partition("/")
+    if first == "runs" and rest:
+        return str(runs_root() / rest)
+    candidate = Path(path).expanduser()
+    return str(candidate.absolute()) if candidate.is_absolute() or candidate.exists() else path
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The folder of one run; made by `create`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, run: RunConfig, config: Config) -> RunDirectory:
+        """Make the folder and write `config.yaml`. Raises UserError if the name is taken or there is no room."""
+        path = runs_root() / run.name
+        if path.exists() and any(path.iterdir()):
+            if not run.overwrite:
+                raise UserError(f"{path}: a run of this name exists; choose another run.name or set run.overwrite=true")
+            shutil.rmtree(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
+        check_room(path, MIN_FREE_BYTES)
+        (path / "config.yaml").write_text(
+            yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            encoding="utf-8",
+        )
+        return cls(path)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """`summary.json`: the figures at the end of the run."""
+        self._write_json("summary.json", summary)
+
+    def write_lineage(self, files: Iterable[str], models: Mapping[str, str]) -> None:
+        """`lineage.json`: what the run was made from, with hashes of the data files."""
+        lineage = {
+            "rayrlhf": __version__,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data": {file: _sha256(Path(file)) for file in files},
+            "models": dict(models),
+        }
+        self._write_json("lineage.json", lineage)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        (self.path / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_room(path: Path, needed_bytes: int) -> None:
+    """Raises UserError if the disk under `path` has less than `needed_bytes` free."""
+    free = shutil.disk_usage(path).free
+    if free < needed_bytes:
+        raise UserError(
+            f"{path}: the disk has {free / 2**30:.1f} GiB free, the run needs {needed_bytes / 2**30:.1f} GiB; "
+            f"free some or set {RUNS_VARIABLE} to a folder on another disk"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

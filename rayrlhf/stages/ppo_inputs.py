@@ -1,0 +1,93 @@
+"""What a PPO run reads, checked: prompts as tokens, models that fit each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.config import ConfigError
+from rayrlhf.data.reader import DataError, Tally, read_prompts
+from rayrlhf.data.tokens import tokenize_prompts
+from rayrlhf.models import load_tokenizer, read_model_config
+from rayrlhf.models.folder import check_same_vocabulary
+from rayrlhf.run_directory import resolve
+from rayrlhf.types import Prompt, SampleRequest, sample_seed
+
+
+@dataclass(frozen=True)
+class PPOInputs:
+    """Prompts and what is known of the models."""
+
+    prompts: list[Prompt]
+    heldout: list[SampleRequest]
+    """Held-out prompts with seeds that stay the same from evaluation to evaluation."""
+    tally: Tally
+    eos_token_id: int
+    max_model_len: int
+    files: list[str]
+    models: dict[str, str]
+
+
+def resolve_paths(config: PPOConfig) -> PPOConfig:
+    """The configuration with absolute paths, as actors in other working directories need them."""
+    tree = config.model_dump()
+    tree["model"] = resolve(config.model)
+    tree["reward"]["source"]["model"] = resolve(config.reward.source.model)
+    for role in ("reference", "critic"):
+        if tree[role]["model"]:
+            tree[role]["model"] = resolve(tree[role]["model"])
+    for part in ("train", "heldout"):
+        tree["data"][part] = [resolve(path) for path in tree["data"][part]]
+    return PPOConfig.model_validate(tree)
+
+
+def load_inputs(config: PPOConfig) -> PPOInputs:
+    """Read and check all inputs of a run whose paths are resolved. Raises UserError."""
+    models = {
+        "policy": config.model,
+        "reference": config.reference_model,
+        "reward": config.reward.source.model,
+        "critic": config.critic_model,
+    }
+    tokenizer = load_tokenizer(config.model)
+    for model in dict.fromkeys(models.values()):
+        read_model_config(model)
+        check_same_vocabulary(config.model, model)
+    tally = Tally()
+    prompts = tokenize_prompts(
+        read_prompts(config.data.train, tally), config.data.template, tokenizer, config.data, tally
+    )
+    if not prompts:
+        raise DataError(f"data.train: no prompt is left: {tally}; raise data.max_prompt_tokens")
+    heldout = _heldout_requests(config, tokenizer)
+    longest = max(len(prompt.token_ids) for prompt in [*prompts, *(request.prompt for request in heldout)])
+    needed = longest + config.sampling.max_completion_length
+    limit = getattr(read_model_config(config.model), "max_position_embeddings", None)
+    if limit is not None and needed > limit:
+        raise ConfigError(
+            f"the longest prompt has {longest} tokens and sampling.max_completion_length is "
+            f"{config.sampling.max_completion_length}: {needed} together, but the model takes {limit}; lower "
+            "sampling.max_completion_length or data.max_prompt_tokens, or set data.overlong_prompts=cut"
+        )
+    return PPOInputs(
+        prompts=prompts,
+        heldout=heldout,
+        tally=tally,
+        eos_token_id=tokenizer.eos_token_id,
+        max_model_len=needed,
+        files=[*config.data.train, *config.data.heldout],
+        models=models,
+    )
+
+
+def _heldout_requests(config: PPOConfig, tokenizer: object) -> list[SampleRequest]:
+    if not config.data.heldout:
+        return []
+    tally = Tally()
+    prompts = tokenize_prompts(
+        read_prompts(config.data.heldout, tally), config.data.template, tokenizer, config.data, tally
+    )
+    return [
+        SampleRequest(prompt, 0, sample_seed(config.run.seed, 0, prompt.id, 0))
+        for prompt in prompts[: config.evaluation.num_prompts]
+    ]

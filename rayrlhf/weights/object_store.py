@@ -1,0 +1,68 @@
+"""Weight transport over Ray's object store, as a vLLM weight-transfer engine: the default, and it works everywhere.
+
+The update carries references to buckets; each vLLM worker fetches them itself and loads them through vLLM's layerwise
+reload, which takes checkpoint names and shapes whatever the worker packs or shards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+BACKEND = "rayrlhf_object_store"
+
+
+@dataclass
+class ObjectStoreInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on beforehand: there is no collective."""
+
+
+@dataclass
+class ObjectStoreUpdateInfo(WeightTransferUpdateInfo):
+    """References to the `Bucket`s of one version."""
+
+    buckets: list[Any] = field(default_factory=list)
+
+
+class ObjectStoreWeightTransferEngine(WeightTransferEngine[ObjectStoreInitInfo, ObjectStoreUpdateInfo]):
+    """Receiving side, one per vLLM worker."""
+
+    init_info_cls = ObjectStoreInitInfo
+    update_info_cls = ObjectStoreUpdateInfo
+
+    def init_transfer_engine(self, init_info: ObjectStoreInitInfo) -> None:
+        """No rendezvous: references need none."""
+
+    def start_weight_update(self) -> None:
+        """Put the model's parameters in checkpoint layout, layer by layer."""
+        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
+
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: ObjectStoreUpdateInfo) -> None:
+        """Fetch bucket after bucket and load it; only one is held at a time."""
+        for reference in update_info.buckets:
+            self.model.load_weights(ray.get(reference).tensors())
+
+    def finish_weight_update(self) -> None:
+        """Put the parameters back in the layout that the kernels use."""
+        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+
+        finalize_layerwise_reload(self.model, self.model_config)
+
+    def shutdown(self) -> None:
+        """Nothing is held between updates."""
+
+
+def register() -> None:
+    """Make the transport known to vLLM in this process. Safe to call again."""
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, ObjectStoreWeightTransferEngine)

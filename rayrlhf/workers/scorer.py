@@ -1,0 +1,68 @@
+"""Frozen models that judge rollouts: the reference policy and the reward model."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from rayrlhf.config import Config
+from rayrlhf.models import Policy, RewardStatistics, ScalarModel
+from rayrlhf.models.scalar import Pooling
+from rayrlhf.types import Rollouts, RowShare
+from rayrlhf.workers.parallel import Precision, Ranks, autocast
+from rayrlhf.workers.scoring import forward_rows
+
+
+class ScorerConfig(Config):
+    """How a frozen model is run."""
+
+    max_tokens_per_microbatch: PositiveInt = 16384
+    """Padded tokens in one forward pass."""
+    precision: Precision = "auto"
+
+
+class ReferenceScorer:
+    """log π_ref of responses."""
+
+    def __init__(self, model: str, config: ScorerConfig, ranks: Ranks) -> None:
+        self._config, self._ranks = config, ranks
+        self._policy = Policy.load(model).to(ranks.device).eval().requires_grad_(False)
+
+    def logprobs(self, temperature: float, *parts: Rollouts) -> RowShare:
+        """This rank's share of log π_ref(token_t | before): [n, T]."""
+
+        def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+            return self._policy(tokens, mask, temperature).logprobs
+
+        return forward_rows(
+            Rollouts.concat(parts),
+            self._ranks,
+            self._config.max_tokens_per_microbatch,
+            autocast(self._ranks.device, self._config.precision),
+            row_pass,
+        )
+
+
+class RewardModelScorer:
+    """r(x, y) of whole responses by a reward model."""
+
+    def __init__(self, model: str, pooling: Pooling, normalize: bool, config: ScorerConfig, ranks: Ranks) -> None:
+        self._config, self._ranks, self._pooling = config, ranks, pooling
+        self._model = ScalarModel.load(model).to(ranks.device).eval().requires_grad_(False)
+        self._statistics = self._model.statistics if normalize else RewardStatistics()
+
+    def score(self, *parts: Rollouts) -> RowShare:
+        """This rank's share of the scores: [n], normalised if so configured."""
+
+        def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+            raw: torch.Tensor = self._model.scores(tokens, lengths, self._pooling)
+            return self._statistics.normalise(raw)
+
+        return forward_rows(
+            Rollouts.concat(parts),
+            self._ranks,
+            self._config.max_tokens_per_microbatch,
+            autocast(self._ranks.device, self._config.precision),
+            row_pass,
+        )

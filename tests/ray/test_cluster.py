@@ -1,0 +1,217 @@
+"""`up`, `connect`, `down` on real clusters of this machine, on free ports, in folders of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from rayrlhf.actors import cluster, connection, ray_auth
+
+pytestmark = pytest.mark.ray
+
+CONNECT = """
+import ray
+from rayrlhf.actors import cluster
+try:
+    cluster.connect()
+    print("connected", ray.get(ray.remote(lambda: "task ran").options(num_cpus=0.1).remote()))
+except cluster.ClusterError as error:
+    print("ClusterError:", error)
+"""
+
+# A job whose actor starts a process in a session of its own: the hardest to find again.
+JOB = """
+import subprocess, sys, time
+import ray
+from rayrlhf.actors import cluster
+cluster.connect()
+@ray.remote(num_cpus=0.1)
+class Holder:
+    def start(self):
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        return subprocess.Popen(command, start_new_session=True).pid
+holder = Holder.remote()
+print("started", ray.get(holder.start.remote()), flush=True)
+time.sleep(600)
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("0.0.0.0", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def python(code: str, **environment: str) -> str:
+    """Output of `code` in a new process; an empty value removes that variable."""
+    env = {key: value for key, value in {**os.environ, **environment}.items() if value}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def wait_until(condition, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # Short: Ray puts sockets there, whose paths may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="rr", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surroundings(folder: Path) -> Iterator[None]:
+    """State, token and runs of these tests, not this user's; no cluster from outside."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYRLHF_STATE", str(folder / "cluster.json"))
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
+        patch.setenv("RAYRLHF_RUNS", str(folder / "runs"))
+        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@dataclass
+class Up:
+    """The running cluster of this module, and what `up` said."""
+
+    record: cluster.LocalCluster
+    port: int
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def up(folder: Path, surroundings: None) -> Iterator[Up]:
+    port, dashboard_port = free_ports(2)
+    said: list[str] = []
+    record = cluster.up(port=port, dashboard_port=dashboard_port, num_cpus=2, temp_dir=folder / "ours", say=said.append)
+    yield Up(record, port, said)
+    cluster.down(say=said.append)
+
+
+@pytest.fixture(scope="module")
+def open_cluster(folder: Path, surroundings: None) -> Iterator[str]:
+    """A cluster of somebody else: plain `ray start --head` of a user without a token."""
+    (port, dashboard_port) = free_ports(2)
+    command = cluster._start_command(port, dashboard_port, 1, None, folder / "theirs")
+    env = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_TOKEN_PATH"}
+    env |= {"HOME": str(folder / "nobody"), "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+    with (folder / "theirs.log").open("w") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    address = f"{connection.services.get_node_ip_address()}:{port}"
+    # Its raylet registers last, and ray.init needs it.
+    wait_until(lambda: "block forever" in (folder / "theirs.log").read_text())
+    yield address
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+
+
+def test_nothing_up_is_said_without_a_stack_trace():
+    with pytest.raises(cluster.ClusterError, match="rayrlhf up"):
+        cluster.environment()
+    answer = python(CONNECT, RAY_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
+    assert "ClusterError: no Ray cluster answers at" in answer
+    assert "ray start --head" in answer
+
+
+def test_a_port_in_use_is_named_with_its_option():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(cluster.ClusterError, match=rf"port {port} .*--port {port + 1}"):
+            cluster.up(port=port, dashboard_port=free_ports(1)[0])
+        with pytest.raises(cluster.ClusterError, match=rf"port {port} .*--dashboard-port"):
+            cluster.up(port=free_ports(1)[0], dashboard_port=port)
+
+
+def test_a_dashboard_url_as_ray_address_is_explained(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(cluster.ClusterError, match="RAY_API_SERVER_ADDRESS"):
+        connection.find_address()
+
+
+def test_up_makes_a_token_that_only_this_user_reads_and_up_again_reuses_the_cluster(up: Up):
+    assert ray_auth.token_path().stat().st_mode & 0o077 == 0
+    said: list[str] = []
+    assert cluster.up(port=up.port, say=said.append) == up.record
+    assert "already up" in said[0]
+
+
+def test_connect_finds_the_recorded_cluster_and_authenticates(up: Up):
+    assert python(CONNECT) == "connected task ran\n"
+    assert python(CONNECT, RAY_ADDRESS=up.record.address) == "connected task ran\n"
+
+
+def test_a_wrong_token_and_a_missing_one_are_told_apart(up: Up, folder: Path):
+    wrong = python(CONNECT, RAY_AUTH_TOKEN="wrong")
+    assert "does not accept the token of RAY_AUTH_TOKEN" in wrong
+    missing = python(CONNECT, RAY_AUTH_TOKEN_PATH=str(folder / "none"))
+    assert f"wants an authentication token and {folder / 'none'} has none" in missing
+
+
+def test_another_version_of_ray_is_named(up: Up, monkeypatch):
+    monkeypatch.setattr(ray, "__version__", "2.59.0")
+    with pytest.raises(cluster.ClusterError, match=r"runs Ray .*this process 2\.59\.0.*pip install"):
+        connection.check_access(up.record.address)
+
+
+def test_connect_fits_a_cluster_without_authentication_though_a_token_exists(up: Up, open_cluster: str):
+    assert ray_auth.read_token()
+    assert python(CONNECT, RAY_ADDRESS=open_cluster) == "connected task ran\n"
+    assert python(CONNECT, RAY_ADDRESS=open_cluster, RAY_AUTH_MODE="token") == "connected task ran\n"
+
+
+def test_down_ends_a_job_and_all_it_started_and_nothing_else(up: Up, open_cluster: str, folder: Path, request):
+    work = folder / "work"
+    work.mkdir()
+    (work / "job.py").write_text(JOB)
+    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", str(work)]
+    env = {**os.environ, **cluster.environment(), "PYTHONUNBUFFERED": "1"}
+    with (folder / "job.log").open("w") as log:
+        client = subprocess.Popen([*submit, "--", "python", "job.py"], env=env, stdout=log, stderr=log)
+    request.addfinalizer(client.kill)
+    read = (folder / "job.log").read_text
+    wait_until(lambda: "started " in read() or client.poll() is not None)
+    assert "started " in read(), read()
+    holder = psutil.Process(int(read().split("started ")[1].split()[0]))
+    members = [holder, *(process.find() for process in (up.record.root, *up.record.core))]
+
+    assert cluster.down(say=up.said.append)
+
+    assert not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in members)
+    assert not connection.state_path().exists()
+    assert ray_auth.ask(up.record.address, None).status == "unreachable"
+    assert ray_auth.ask(open_cluster, None).status == "ok"
+
+
+def test_down_never_touches_a_process_that_took_a_recorded_number(folder: Path, monkeypatch):
+    monkeypatch.setenv("RAYRLHF_STATE", str(folder / "stale.json"))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as innocent:
+        stale = {"pid": innocent.pid, "created": 1.0}
+        record = {"address": "127.0.0.1:1", "dashboard_url": "", "temp_dir": "", "log": "", "mark": "none"}
+        connection.state_path().write_text(json.dumps({**record, "root": stale, "core": [stale]}))
+        assert not cluster.down(say=lambda line: None)
+        assert innocent.poll() is None
+        innocent.kill()
+    assert not connection.state_path().exists()

@@ -29,12 +29,16 @@ def up(
     port: Annotated[int, typer.Option(help="port of the cluster's control service")] = 6379,
     dashboard_port: Annotated[int, typer.Option(help="port of the dashboard and of `ray job submit`")] = 8265,
     num_cpus: Annotated[int | None, typer.Option(help="cores to offer; all by default")] = None,
+    timeout_s: Annotated[float, typer.Option(help="seconds to wait for it")] = 60.0,
 ) -> None:
     """Start a Ray cluster on this machine, with authentication on; runs go to ./runs."""
     from rayrlhf.actors import cluster
 
     with user_errors():
-        cluster.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus)
+        cluster.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus, timeout_s=timeout_s)
+        typer.echo("for `ray job submit`, set in your shell:")
+        for name, value in cluster.environment().items():
+            typer.echo(f"  export {name}={value}")
 
 
 @app.command()
@@ -120,3 +124,7 @@ def chat(
     with user_errors():
         sampling = Sampling(temperature=temperature, max_completion_length=max_completion_length)
         Talker(model, "chat", sampling, dtype).converse()
+
+
+if __name__ == "__main__":
+    app()

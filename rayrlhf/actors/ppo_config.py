@@ -53,7 +53,8 @@ class PromptData(PromptLimit):
 
     train: list[str] = Field(min_length=1)
     heldout: list[str] = Field(default=[])
-    """Prompts that are only evaluated on."""
+    """Files to evaluate on; without any, a share of the training prompts is held out."""
+    heldout_share: float = Field(default=0.05, ge=0, lt=1)
     template: Template = ChatTemplate()
 
 

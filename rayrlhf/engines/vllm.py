@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from rayrlhf.config import Config
+from rayrlhf.config import Config, ConfigError
 from rayrlhf.engines.base import Completion, GenerationRequest, Sampling
+
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Sizes of an attention head that vLLM's CPU kernels are built for."""
 
 
 class VllmEngineConfig(Config):
@@ -28,6 +31,17 @@ class VllmEngineConfig(Config):
     """Skip graph capture and compilation: a faster start; on CPU compiled and eager speed are the same."""
     prefix_caching: bool = True
     """Share the key-value cache of equal prompt beginnings. It never serves across weight versions."""
+
+    def check_model(self, model_config: Any, on_gpu: bool) -> None:
+        """Raises ConfigError if vLLM has no attention kernel for the model's heads on a CPU."""
+        heads = model_config.num_attention_heads
+        size = getattr(model_config, "head_dim", None) or model_config.hidden_size // heads
+        if not on_gpu and size not in CPU_HEAD_SIZES:
+            raise ConfigError(
+                f"the model has attention heads of {size} ({heads} of them); on a CPU, vLLM takes heads of "
+                f"{', '.join(map(str, CPU_HEAD_SIZES))}: choose hidden_size and num_heads so that "
+                "hidden_size / num_heads is one of these"
+            )
 
     def start(self, model: str, max_model_len: int, sampling: Sampling, eos_token_id: int) -> VllmEngine:
         """Load `model` (a folder) into a new engine. max_model_len: prompt + response, in tokens."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import psutil
+
 from rayrlhf.actors.connection import connect
 from rayrlhf.actors.placement import Reservation, check_capacity, cluster_nodes, plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
@@ -30,7 +32,7 @@ SHOWN = (
 
 def run_ppo(config: PPOConfig) -> RunDirectory:
     """Train `config.model` with PPO. Everything that can be wrong with the input is found before any actor starts."""
-    submitted = time.monotonic()
+    submitted = time.monotonic() - (time.time() - psutil.Process().create_time())  # when this job began
     config = resolve_paths(config)
     inputs = load_inputs(config)
     connect()

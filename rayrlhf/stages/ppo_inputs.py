@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.config import ConfigError
 from rayrlhf.data.reader import DataError, Tally, read_prompts
+from rayrlhf.data.splits import split_by_prompt
 from rayrlhf.data.tokens import tokenize_prompts
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.models.folder import check_same_vocabulary
@@ -54,12 +55,21 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         read_model_config(model)
         check_same_vocabulary(config.model, model)
     tally = Tally()
-    prompts = tokenize_prompts(
-        read_prompts(config.data.train, tally), config.data.template, tokenizer, config.data, tally
-    )
+    records = read_prompts(config.data.train, tally)
+    if config.data.heldout:
+        heldout_records = read_prompts(config.data.heldout, Tally())
+    else:
+        records, heldout_records = split_by_prompt(
+            records, lambda prompt: prompt.key, config.data.heldout_share, config.run.seed
+        )
+    prompts = tokenize_prompts(records, config.data.template, tokenizer, config.data, tally)
     if not prompts:
         raise DataError(f"data.train: no prompt is left: {tally}; raise data.max_prompt_tokens")
-    heldout = _heldout_requests(config, tokenizer)
+    heldout = [
+        SampleRequest(prompt, 0, sample_seed(config.run.seed, 0, prompt.id, 0))
+        for prompt in tokenize_prompts(heldout_records, config.data.template, tokenizer, config.data, Tally())
+    ][: config.evaluation.num_prompts]
+    config.sampler.engine.check_model(read_model_config(config.model), on_gpu=config.sampler.num_gpus > 0)
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *(request.prompt for request in heldout)])
     needed = longest + config.sampling.max_completion_length
     limit = getattr(read_model_config(config.model), "max_position_embeddings", None)
@@ -78,16 +88,3 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         files=[*config.data.train, *config.data.heldout],
         models=models,
     )
-
-
-def _heldout_requests(config: PPOConfig, tokenizer: object) -> list[SampleRequest]:
-    if not config.data.heldout:
-        return []
-    tally = Tally()
-    prompts = tokenize_prompts(
-        read_prompts(config.data.heldout, tally), config.data.template, tokenizer, config.data, tally
-    )
-    return [
-        SampleRequest(prompt, 0, sample_seed(config.run.seed, 0, prompt.id, 0))
-        for prompt in prompts[: config.evaluation.num_prompts]
-    ]

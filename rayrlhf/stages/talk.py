@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from rayrlhf.config import ConfigError, UserError
@@ -33,13 +34,14 @@ class Talker:
             self._template: Template = TypeAdapter(Template).validate_python(template)
         except ValidationError:
             raise ConfigError(f"--template {template}: not one of chat, kochatgpt, kullm") from None
-        limit = getattr(read_model_config(model), "max_position_embeddings", DEFAULT_CONTEXT)
+        model_config = read_model_config(model)
+        engine = VllmEngineConfig(dtype=dtype, max_num_seqs=16)
+        engine.check_model(model_config, on_gpu=torch.cuda.is_available())
+        limit = getattr(model_config, "max_position_embeddings", DEFAULT_CONTEXT)
         self._context = min(limit, DEFAULT_CONTEXT)
         self._sampling = sampling
         with console.status(f"loading {model}"):
-            self._engine = VllmEngineConfig(dtype=dtype, max_num_seqs=16).start(
-                model, self._context, sampling, self._tokenizer.eos_token_id
-            )
+            self._engine = engine.start(model, self._context, sampling, self._tokenizer.eos_token_id)
 
     def answer(self, conversations: list[Conversation], seed: int) -> list[str]:
         """One answer to each conversation. Raises UserError if one leaves no room for an answer."""

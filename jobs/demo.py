@@ -1,0 +1,23 @@
+"""The demo: a small model from nothing through SFT, reward model and PPO on this machine. `make demo` runs it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rayrlhf.stages.demo import run_demo
+from rayrlhf.stages.entry import user_errors
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(runs: Annotated[Path, typer.Option(help="folder for the runs")] = Path("runs")) -> None:
+    """Train through all three stages and show what changed."""
+    with user_errors():
+        sys.exit(0 if run_demo(runs) else 1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,111 @@
+"""What tests share: two tiny models with their tokenizer, made once a session, and rollouts to feed them."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+settings.register_profile("unit", derandomize=True, max_examples=25, deadline=None, database=None)
+settings.load_profile("unit")
+
+TEXTS = (
+    "안녕하세요. 오늘은 날씨가 참 좋습니다.",
+    "불고기용 고기는 한우가 좋나요?",
+    "네, 한우도 좋고 호주산도 좋습니다. 천천히 골라 보세요.",
+    "그래, 알아서 해.",
+    "아래는 작업을 설명하는 명령어입니다. 요청을 적절히 완료하는 응답을 작성하세요.",
+    "Could you tell me when the train to Busan leaves?",
+    "Certainly. The next train leaves at nine in the morning.",
+    "No idea. Look it up.",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a two-layer Qwen2 with tied embeddings, and its tokenizer."""
+    return _make_folder(tmp_path_factory.mktemp("models") / "qwen2", "qwen2", tied=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a two-layer Llama with untied embeddings, and its tokenizer."""
+    return _make_folder(tmp_path_factory.mktemp("models") / "llama", "llama", tied=False)
+
+
+@pytest.fixture(scope="session", params=["qwen2", "llama"])
+def tiny_model(request: pytest.FixtureRequest) -> str:
+    """Each of the two models in turn."""
+    folder: str = request.getfixturevalue(f"tiny_{request.param}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_qwen2: str) -> Any:
+    from rayrlhf.models import load_tokenizer
+
+    return load_tokenizer(tiny_qwen2)
+
+
+@pytest.fixture(scope="session")
+def make_rollouts() -> Callable[..., Any]:
+    """`make_rollouts([(3, 2), (1, 4)])`: random rollouts with these (prompt, response) lengths."""
+    from rayrlhf.types import Rollouts
+
+    def make(
+        lengths: Sequence[tuple[int, int]],
+        seed: int = 0,
+        extra_padding: int = 0,
+        finished: Sequence[bool] | None = None,
+        prompt_ids: Sequence[int] | None = None,
+        vocabulary: int = 200,
+    ) -> Rollouts:
+        rng = np.random.default_rng(seed)
+        prompts = np.array([prompt for prompt, _ in lengths], dtype=np.int32)
+        totals = np.array([sum(pair) for pair in lengths], dtype=np.int32)
+        tokens = np.zeros((len(lengths), int(totals.max()) + extra_padding), dtype=np.int32)
+        logprobs = np.zeros(tokens.shape, dtype=np.float32)
+        for row, (prompt, total) in enumerate(zip(prompts, totals, strict=True)):
+            tokens[row, :total] = rng.integers(4, vocabulary, total)
+            logprobs[row, prompt:total] = -rng.random(total - prompt)
+        return Rollouts(
+            tokens=tokens,
+            prompt_lengths=prompts,
+            lengths=totals,
+            engine_logprobs=logprobs,
+            finished=np.array([True] * len(lengths) if finished is None else finished, dtype=bool),
+            prompt_ids=np.array(range(len(lengths)) if prompt_ids is None else prompt_ids, dtype=np.int64),
+            sample_ids=np.zeros(len(lengths), dtype=np.int32),
+            versions=np.zeros(len(lengths), dtype=np.int64),
+        )
+
+    return make
+
+
+def _make_folder(out: Path, architecture: Any, tied: bool) -> str:
+    import torch
+
+    from rayrlhf.models.init import ModelShape, init_model_folder
+
+    torch.set_num_threads(1)
+    texts = out.parent / "texts.txt"
+    texts.write_text("\n".join(TEXTS), encoding="utf-8")
+    shape = ModelShape(
+        architecture=architecture,
+        vocab_size=320,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        intermediate_size=64,
+        max_length=128,
+        tie_embeddings=tied,
+    )
+    init_model_folder(out, shape, [texts])
+    return str(out)

@@ -1,0 +1,101 @@
+"""SFT and reward-model training on Ray Train, with real workers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayrlhf.stages.offline import Stage, run_offline
+from rayrlhf.stages.reward_model import RewardModelConfig, run_reward_model
+from rayrlhf.stages.sft import STAGE, SFTConfig, run_sft
+from rayrlhf.workers.parallel import Ranks
+from rayrlhf.workers.sft import SFTWorker
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_cluster")]
+
+SAMPLE = Path(__file__).parents[2] / "data/sample"
+
+
+def settings(model: str, name: str, train: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "run": {"name": name, "overwrite": True},
+        "model": model,
+        "data": {"train": [str(SAMPLE / train)], "max_tokens": 96, "heldout_share": 0.02},
+        "batch_size": 32,
+        "max_steps": 12,
+        "training": {"max_tokens_per_microbatch": 2048, "optimizer": {"learning_rate": 3e-3}},
+        "workers": {"num_workers": 2, "num_cpus": 0.5, "num_threads": 1},
+    } | changes
+
+
+def metrics_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def sft_runs(tiny_qwen2: str, local_cluster: None) -> dict[str, Path]:
+    """The same run with replicated and with sharded parameters."""
+    runs = {}
+    for sharding in ("ddp", "fsdp"):
+        tree = settings(tiny_qwen2, f"sft-{sharding}", "sft.jsonl")
+        tree["training"]["sharding"] = sharding
+        runs[sharding] = run_sft(SFTConfig.model_validate(tree)).path
+    return runs
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_sft_lowers_the_held_out_loss_and_leaves_a_model_folder(sft_runs: dict[str, Path], sharding: str) -> None:
+    run = sft_runs[sharding]
+    rows = metrics_of(run)
+    assert [row["step"] for row in rows] == list(range(13))
+    assert rows[-1]["eval/loss"] < rows[0]["eval/loss"] - 0.3
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert AutoModelForCausalLM.from_pretrained(run / "model").config.model_type == "qwen2"
+    assert AutoTokenizer.from_pretrained(run / "model").eos_token == "<|endoftext|>"
+    assert set(json.loads((run / "lineage.json").read_text())["data"]) == {str(SAMPLE / "sft.jsonl")}
+    assert next((run / "tensorboard").glob("events*")).stat().st_size > 0
+
+
+def test_ddp_and_fsdp_learn_the_same(sft_runs: dict[str, Path]) -> None:
+    losses = {name: [row["sft/loss"] for row in metrics_of(run)[1:4]] for name, run in sft_runs.items()}
+    assert losses["ddp"] == pytest.approx(losses["fsdp"], abs=1e-5)
+
+
+def test_the_reward_model_reports_accuracy_beside_the_length_baseline(tiny_llama: str) -> None:
+    config = RewardModelConfig.model_validate(settings(tiny_llama, "rm", "pairs.jsonl"))
+    run = run_reward_model(config).path
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["eval/accuracy"] > 0.6
+    assert 0.5 < summary["eval/longer_answer_accuracy"] < 0.9
+    assert summary["eval/num_pairs"] > 10
+    statistics = json.loads((run / "model" / "config.json").read_text())["reward_statistics"]
+    assert statistics["std"] > 0
+
+
+def test_a_failed_worker_goes_on_from_the_last_checkpoint(tiny_qwen2: str, tmp_path: Path) -> None:
+    flag = tmp_path / "failed-once"
+
+    class FailsOnce(SFTWorker):
+        def train_step(self, rows: Any) -> dict[str, float]:
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == 6 and self.trainee.ranks.rank == 0 and not flag.exists():
+                flag.touch()
+                raise RuntimeError("made to fail")
+            return super().train_step(rows)
+
+    def build(config: SFTConfig, steps: int, training: Any, heldout: Any, ranks: Ranks) -> SFTWorker:
+        worker = STAGE.build(config, steps, training, heldout, ranks)
+        worker.__class__ = FailsOnce
+        return worker
+
+    stage = Stage(title="sft", shown=(), read=STAGE.read, count=STAGE.count, build=build)
+    tree = settings(tiny_qwen2, "fails", "sft.jsonl", max_steps=8, checkpoint_interval=2)
+    failing = metrics_of(run_offline(stage, SFTConfig.model_validate(tree)).path)
+    tree["run"]["name"] = "never-fails"
+    smooth = metrics_of(run_sft(SFTConfig.model_validate(tree)).path)
+    assert flag.exists()
+    # Step 5 was done, but its checkpoint is that of step 4: it is done again, and ends where a smooth run ends.
+    assert [row["step"] for row in failing] == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8]
+    assert failing[-1]["eval/loss"] == pytest.approx(smooth[-1]["eval/loss"], abs=1e-6)

@@ -17,7 +17,8 @@ class Checkpoints:
         """Let `save` fill a new folder; the earlier checkpoints stay as they are until it is complete."""
         final = self._folder / f"step-{step:06d}"
         partial = self._folder / f".partial-{step:06d}"
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in (partial, final):  # of a run that was cut off, or went back to an earlier step
+            shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         save(str(partial))
         partial.rename(final)
@@ -27,4 +28,4 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(self._folder.glob("step-*"))
+        return sorted(self._folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))

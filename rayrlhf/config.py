@@ -115,7 +115,7 @@ def _explain(cls: type[BaseModel], problem: Any) -> str:
         context = problem.get("ctx", {})
         return f"  {field}.kind: {context.get('tag', 'not set')!r} is not one of {context.get('expected_tags', '')}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"  {field or 'settings'}: {message}" + ("" if isinstance(value, dict) else f" (found {value!r})")
+    return f"  {field + ': ' if field else ''}{message}" + ("" if isinstance(value, dict) else f" (found {value!r})")
 
 
 def _readable_location(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:

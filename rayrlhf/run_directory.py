@@ -54,6 +54,19 @@ def resolve(path: str) -> str:
     return str(candidate.absolute()) if candidate.is_absolute() or candidate.exists() else path
 
 
+RUN_FILES = (
+    "config.yaml",
+    "metrics.jsonl",
+    "tensorboard",
+    "checkpoints",
+    "model",
+    "rollouts",
+    "summary.json",
+    "lineage.json",
+)
+"""All that a run leaves, and all that overwriting it removes: other runs may lie below its folder."""
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """The folder of one run; made by `create`."""
@@ -61,18 +74,28 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, run: RunConfig, config: Config) -> RunDirectory:
-        """Make the folder and write `config.yaml`. Raises UserError if the name is taken or there is no room."""
+    def create(cls, run: RunConfig, config: Config, inputs: Iterable[str] = ()) -> RunDirectory:
+        """Make the folder and write `config.yaml`.
+
+        Raises UserError if the name is taken, if overwriting would remove one of the run's own `inputs`, or if the
+        disk has no room.
+        """
         path = runs_root() / run.name
-        if path.exists() and any(path.iterdir()):
-            if not run.overwrite:
-                raise UserError(f"{path}: a run of this name exists; choose another run.name or set run.overwrite=true")
-            shutil.rmtree(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
         check_room(path, MIN_FREE_BYTES)
+        if (path / "config.yaml").exists():
+            if not run.overwrite:
+                raise UserError(f"{path}: a run of this name exists; choose another run.name or set run.overwrite=true")
+            for given in inputs:
+                if any(Path(given).is_relative_to(path / name) for name in RUN_FILES):
+                    raise UserError(
+                        f"{given} is an input of this run, and run.overwrite would remove it: rename the run"
+                    )
+            for name in RUN_FILES:
+                _remove(path / name)
         (path / "config.yaml").write_text(
             yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
             encoding="utf-8",
@@ -105,6 +128,13 @@ def check_room(path: Path, needed_bytes: int) -> None:
             f"{path}: the disk has {free / 2**30:.1f} GiB free, the run needs {needed_bytes / 2**30:.1f} GiB; "
             f"free some or set {RUNS_VARIABLE} to a folder on another disk"
         )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

@@ -118,7 +118,9 @@ class RowShare:
         """The shares of all ranks put back in order: [B] or [B, T]. Every row must be there exactly once."""
         rows = np.concatenate([share.rows for share in shares])
         assert np.array_equal(np.sort(rows), np.arange(num_rows)), "ranks did not cover every row exactly once"
+        shares = [share for share in shares if len(share.rows)]  # with fewer rows than ranks, some have none
         width = max(share.values.shape[-1] if share.values.ndim == 2 else 0 for share in shares)
+        rows = np.concatenate([share.rows for share in shares])
         values = np.concatenate([pad_columns(share.values, width) for share in shares])
         merged = np.empty_like(values)
         merged[rows] = values

@@ -34,7 +34,7 @@ from rayrlhf.actors.connection import (
 from rayrlhf.actors.processes import MARK, ProcessId, stop
 from rayrlhf.machine import check_shm, disk_check, ray_folder, shared_memory, total_memory
 
-__all__ = ["ClusterError", "LocalCluster", "connect", "down", "environment", "up"]
+__all__ = ["ClusterError", "LocalCluster", "connect", "down", "environment", "free_port", "up"]
 
 
 def up(
@@ -120,7 +120,7 @@ def _start_command(
         "dashboard-port": dashboard_port,
         "temp-dir": folder,
         # Ray's fixed defaults for these collide with a second cluster on the machine.
-        "ray-client-server-port": _free_port(),
+        "ray-client-server-port": free_port(),
         "dashboard-agent-listen-port": 0,
         "min-worker-port": 0,
         "max-worker-port": 0,
@@ -160,7 +160,8 @@ def _require_free_port(port: int, option: str) -> None:
             ) from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         return int(probe.getsockname()[1])

@@ -7,6 +7,7 @@ optimizer step, so that they do not depend on micro-batches or ranks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -141,7 +142,7 @@ class PPO(Config):
 
     def next_kl_coef(self, kl_coef: float, kl: float, num_samples: int) -> float:
         """The coefficient after a step with mean KL `kl` per response (Ziegler et al. 2019, section 2.2, eq. 4–5)."""
-        if self.kl_target is None:
+        if self.kl_target is None or not math.isfinite(kl):
             return kl_coef
         error = min(max(kl / self.kl_target - 1, -0.2), 0.2)
-        return kl_coef * (1 + error * num_samples / self.kl_horizon)
+        return kl_coef * (1 + error * min(1.0, num_samples / self.kl_horizon))

@@ -45,6 +45,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     for place, value in _json_values(path):
         if found is None:
             found = _recognise(path, place, value)
+        _check_characters(path, place, value)
         try:
             yield found.model_validate(value)
         except ValidationError as error:
@@ -80,6 +81,15 @@ def _json_values(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"line {number}", json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
+
+
+def _check_characters(path: Path, place: str, value: Any) -> None:
+    """JSON can escape half of a character, which no tokenizer and no file takes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = repr(error.object[error.start])
+        raise DataError(f"{path}, {place}: {half} is half of a character; the text was cut inside one") from None
 
 
 def _recognise(path: Path, place: str, value: Any) -> type[Row]:

@@ -42,7 +42,8 @@ def read_model_config(model: str) -> Any:
     try:
         return AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
-        raise ModelFolderError(f"model {model!r}: its configuration cannot be read: {_first_line(error)}") from None
+        missing = "no such folder here, and as a hub name it" if is_hub_name(model) else "its configuration"
+        raise ModelFolderError(f"model {model!r}: {missing} cannot be read: {_first_line(error)}") from None
 
 
 def load_tokenizer(model: str, for_model: str | None = None) -> Any:
@@ -59,7 +60,7 @@ def load_tokenizer(model: str, for_model: str | None = None) -> Any:
     ):
         raise ModelFolderError(
             f"model {model!r}: the folder has no tokenizer (tokenizer.json); "
-            "copy the tokenizer's files into it, or set `tokenizer` to the folder that has them"
+            "copy the tokenizer's files of the model it came from into it"
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

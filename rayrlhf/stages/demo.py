@@ -12,7 +12,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -80,7 +79,7 @@ def run_demo(runs: Path) -> bool:
     os.environ.pop("RAY_ADDRESS", None)
     started = time.monotonic()
     seconds: dict[str, float] = {}
-    cluster.up(port=_free_port(), dashboard_port=_free_port())
+    cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port())
     try:
         parameters = init_model_folder(runs / "demo/base", SHAPE, sorted(Path("data/sample").glob("*.jsonl")))
         console.print(f"a model of {parameters / 1e6:.1f}M parameters from nothing: {runs / 'demo/base'}")
@@ -165,9 +164,3 @@ def report(folder: Path, seconds: dict[str, float]) -> bool:
 
 def _summary(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

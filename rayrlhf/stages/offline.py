@@ -57,7 +57,7 @@ def run_offline(stage: Stage[ConfigT, DataT], config: ConfigT) -> RunDirectory:
     tally = Tally()
     training, heldout = stage.read(config, tokenizer, tally)
     connect_for(config)
-    directory = RunDirectory.create(config.run, config)
+    directory = RunDirectory.create(config.run, config, [config.model, *config.data.train, *config.data.heldout])
     directory.write_lineage([*config.data.train, *config.data.heldout], {"start": config.model})
     schedule = schedule_of(config, stage.count(training))
     data = [ray.put(training), ray.put(heldout)]

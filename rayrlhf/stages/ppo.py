@@ -38,7 +38,7 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
     connect()
     plan = plan_placement(config.roles, config.placement.colocate)
     check_capacity(plan, config.roles, cluster_nodes())
-    directory = RunDirectory.create(config.run, config)
+    directory = RunDirectory.create(config.run, config, [*inputs.files, *inputs.models.values()])
     directory.write_lineage(inputs.files, inputs.models)
     with (
         MetricsLog(directory.path, "ppo", config.num_steps, SHOWN) as log,

@@ -50,9 +50,10 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         "reward": config.reward.source.model,
         "critic": config.critic_model,
     }
-    tokenizer = load_tokenizer(config.model)
     for model in dict.fromkeys(models.values()):
         read_model_config(model)
+    tokenizer = load_tokenizer(config.model)
+    for model in dict.fromkeys(models.values()):
         check_same_vocabulary(config.model, model)
     tally = Tally()
     records = read_prompts(config.data.train, tally)

@@ -13,7 +13,7 @@ from torch import Tensor
 from rayrlhf.algorithms import Algorithm
 from rayrlhf.algorithms.ppo import TokenTensors
 from rayrlhf.data.batching import plan_microbatches
-from rayrlhf.models import Policy, ScalarModel, load_tokenizer
+from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
 from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.types import Batch, FloatArray, Rollouts, RowShare
 from rayrlhf.weights.buckets import Bucket, pack
@@ -42,7 +42,9 @@ class _Learner:
     def _forward(self, rollouts: Rollouts, row_pass: Callable[[Tensor, Tensor, Tensor], Tensor]) -> RowShare:
         self.trainee.module.eval()
         ranks, config = self.trainee.ranks, self.trainee.config
-        return forward_rows(rollouts, ranks, config.max_tokens_per_microbatch, self.trainee.autocast(), row_pass)
+        share = forward_rows(rollouts, ranks, config.max_tokens_per_microbatch, self.trainee.autocast(), row_pass)
+        self.trainee.reshard()
+        return share
 
     def _update(self, batch: Batch, rows: np.ndarray, loss_of: LossOf) -> StepReport:
         """One optimizer step on the rollouts `rows`, shared out over ranks."""
@@ -154,3 +156,4 @@ def _fold_statistics(scalar: ScalarModel) -> None:
     statistics: Any = scalar.statistics
     with torch.no_grad():
         scalar.model.score.weight.div_(statistics.std)
+    scalar.statistics = RewardStatistics()  # a critic that starts from this one's checkpoint is already scaled

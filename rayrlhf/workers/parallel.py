@@ -58,7 +58,7 @@ def distribute(module: nn.Module, sharding: Sharding, ranks: Ranks) -> nn.Module
     if ranks.world_size == 1:
         return module
     if sharding == "ddp":
-        return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True, forward_sync_buffers=False)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

@@ -146,6 +146,11 @@ class Trainee:
         self.optimizer.zero_grad(set_to_none=True)
         return report
 
+    def reshard(self) -> None:
+        """After passes without a backward one: FSDP2 leaves the root's parameters gathered, in buffers of its own."""
+        if hasattr(self.module, "reshard"):
+            self.module.reshard()
+
     def state_dict(self) -> dict[str, Tensor]:
         """Whole parameters on the CPU, under the inner model's names. A collective when sharded."""
         return {name: whole(value).cpu() for name, value in self.inner.model.state_dict().items()}

@@ -1,7 +1,6 @@
 """A real local cluster with authentication on, shared by the tests of this folder that only use one."""
 
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,6 @@ import pytest
 import ray
 
 from rayrlhf.actors import cluster
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +22,9 @@ def local_cluster() -> Iterator[None]:
         patch.setenv("RAY_AUTH_TOKEN", "a" * 32)
         patch.setenv("RAYRLHF_RUNS", f"{folder}/runs")
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster.up(port=_free_port(), dashboard_port=_free_port(), num_cpus=4, temp_dir=Path(folder) / "ray")
+        cluster.up(
+            port=cluster.free_port(), dashboard_port=cluster.free_port(), num_cpus=4, temp_dir=Path(folder) / "ray"
+        )
         try:
             cluster.connect()
             yield

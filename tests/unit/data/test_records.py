@@ -1,0 +1,55 @@
+"""Records: end markers, emptiness and what makes two prompts equal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayrlhf.data.records import Message, PromptText, visible, without_end_marker
+
+END = "<|endoftext|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (f"끝{END}", "끝"),
+        (f"{END}start", f"{END}start"),
+        (f"middle{END}more", f"middle{END}more"),
+        (f"{END}{END}", END),
+        # str.strip would take these letters away as well.
+        (f"the next>{END}", "the next>"),
+        ("text", "text"),
+        ("<|end|>", "<|end|>"),
+    ],
+)
+def test_the_end_marker_is_removed_as_a_suffix_only(text, wanted):
+    assert without_end_marker(text) == wanted
+
+
+@given(st.text())
+def test_whatever_stands_before_the_end_marker_is_kept(text):
+    assert without_end_marker(text + END) == text
+
+
+@pytest.mark.parametrize("text", ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n"])
+def test_white_space_and_zero_width_characters_are_nothing_to_read(text):
+    assert visible(text) == ""
+    assert PromptText.of(text).is_empty
+
+
+def test_a_prompt_with_no_messages_is_empty_and_one_with_text_is_not():
+    assert PromptText(()).is_empty
+    assert not PromptText.of("안녕").is_empty
+
+
+def test_prompts_have_equal_keys_exactly_when_they_are_equal():
+    prompts = [
+        PromptText.of("a"),
+        PromptText.of("a", "b"),
+        PromptText.of("ab"),
+        PromptText((Message("system", "a"),)),
+        PromptText((Message("user", "a"), Message("user", "b"))),
+        PromptText((Message("user", "a"), Message("assistant", "b"))),
+    ]
+    assert len({prompt.key for prompt in prompts}) == len(prompts)
+    assert PromptText.of("a", "").key == PromptText.of("a").key

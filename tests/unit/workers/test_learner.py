@@ -1,0 +1,217 @@
+"""Policy and critic learners on one rank, and the frozen scorers beside them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rayrlhf.algorithms import PPO
+from rayrlhf.models import Policy, RewardStatistics, ScalarModel
+from rayrlhf.types import Rollouts
+from rayrlhf.workers.learner import CriticLearner, PolicyLearner
+from rayrlhf.workers.parallel import Ranks
+from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer, ScorerConfig
+from rayrlhf.workers.trainee import OptimizerConfig, TrainingConfig
+
+LENGTHS = [(3, 4), (2, 7), (5, 1), (1, 3), (4, 4)]
+ALL = np.arange(len(LENGTHS))
+
+
+def config(max_tokens: int = 8192, **optimizer) -> TrainingConfig:
+    # A large eps keeps Adam's first step near linear in the gradient, so that rounding is not blown up.
+    settings = OptimizerConfig(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
+    return TrainingConfig(optimizer=settings, max_tokens_per_microbatch=max_tokens)
+
+
+def policy_learner(model: str, max_tokens: int = 8192, algorithm: PPO | None = None, **optimizer) -> PolicyLearner:
+    return PolicyLearner(model, config(max_tokens, **optimizer), algorithm or PPO(), 10, Ranks())
+
+
+def in_order(share) -> np.ndarray:
+    return share.values[np.argsort(share.rows)]
+
+
+@pytest.fixture
+def rollouts(make_rollouts) -> Rollouts:
+    return make_rollouts(LENGTHS)
+
+
+@pytest.fixture
+def reward_model(tiny_qwen2, tokenizer, tmp_path) -> str:
+    """A folder with a random head whose scores have mean 2 and deviation 4."""
+    scalar = ScalarModel.load(tiny_qwen2)
+    torch.nn.init.normal_(scalar.model.score.weight, generator=torch.Generator().manual_seed(0))
+    scalar.statistics = RewardStatistics(2.0, 4.0)
+    scalar.save(tmp_path / "reward_model", tokenizer)
+    return str(tmp_path / "reward_model")
+
+
+@pytest.fixture
+def batch(rollouts, tiny_qwen2):
+    """Credit for scores that like some rollouts and dislike others; the reference is the policy itself."""
+    old = in_order(policy_learner(tiny_qwen2).logprobs(1.0, rollouts))
+    scores = np.array([2.0, -1.0, 1.0, -2.0, 0.5], dtype=np.float32)
+    values = np.random.default_rng(0).normal(size=old.shape).astype(np.float32)
+    return PPO().assign_credit(rollouts, scores, old, old, values, kl_coef=0.1)[0]
+
+
+def test_logprobs_are_those_of_each_rollout_alone(tiny_model, rollouts):
+    found = in_order(policy_learner(tiny_model, max_tokens=20).logprobs(0.7, rollouts))
+    assert found.shape == rollouts.tokens.shape
+    assert (found[~rollouts.response_mask] == 0).all()
+    policy = Policy.load(tiny_model)
+    for row, length in enumerate(rollouts.lengths):
+        tokens = torch.from_numpy(rollouts.tokens[row : row + 1, :length].astype(np.int64))
+        mask = torch.from_numpy(rollouts.response_mask[row : row + 1, :length])
+        alone = policy(tokens, mask, 0.7).logprobs[0].detach().numpy()
+        np.testing.assert_allclose(found[row, :length], alone, atol=1e-5)
+
+
+def test_the_reference_scorer_agrees_with_the_learner_of_the_same_weights(tiny_model, rollouts):
+    learner = in_order(policy_learner(tiny_model).logprobs(1.0, rollouts))
+    scorer = ReferenceScorer(tiny_model, ScorerConfig(max_tokens_per_microbatch=16), Ranks())
+    np.testing.assert_allclose(in_order(scorer.logprobs(1.0, rollouts)), learner, atol=1e-5)
+
+
+def test_scorers_share_rollouts_out_without_a_process_group(tiny_qwen2, rollouts):
+    whole = in_order(ReferenceScorer(tiny_qwen2, ScorerConfig(), Ranks()).logprobs(1.0, rollouts))
+    shares = [
+        ReferenceScorer(tiny_qwen2, ScorerConfig(), Ranks(rank, 2, joins=False)).logprobs(1.0, rollouts)
+        for rank in range(2)
+    ]
+    assert all(0 < len(share.rows) < len(rollouts) for share in shares)
+    rows = np.concatenate([share.rows for share in shares])
+    values = np.concatenate([share.values for share in shares])
+    np.testing.assert_allclose(values[np.argsort(rows)], whole, atol=1e-5)
+
+
+def test_a_reward_is_the_heads_output_after_the_last_token(reward_model, rollouts):
+    scorer = RewardModelScorer(reward_model, "last", True, ScorerConfig(), Ranks())
+    found = in_order(scorer.score(rollouts))
+    model = ScalarModel.load(reward_model)
+    for row, length in enumerate(rollouts.lengths):
+        tokens = torch.from_numpy(rollouts.tokens[row : row + 1, :length].astype(np.int64))
+        assert found[row] == pytest.approx((model(tokens)[0, -1].item() - 2.0) / 4.0, abs=1e-4)
+
+
+def test_the_first_update_is_on_policy(tiny_qwen2, batch):
+    report = policy_learner(tiny_qwen2).update(batch, ALL, 1.0)
+    assert report.partial["policy/ratio_mean"] == pytest.approx(1.0, abs=1e-5)
+    assert report.partial["policy/clip_share"] == 0.0
+    assert report.partial["policy/approx_kl"] == pytest.approx(0.0, abs=1e-9)
+    mean_advantage = batch.advantages[batch.rollouts.response_mask].mean()
+    assert report.partial["policy/loss"] == pytest.approx(-mean_advantage, abs=1e-6)
+    assert report.shared["policy/skipped_steps"] == 0.0
+
+
+@pytest.mark.parametrize("max_tokens", [1, 16, 24])
+def test_neither_loss_nor_weights_depend_on_the_micro_batch_size(tiny_qwen2, batch, max_tokens):
+    algorithm = PPO(entropy_coef=0.01)
+    whole = policy_learner(tiny_qwen2, algorithm=algorithm)
+    split = policy_learner(tiny_qwen2, max_tokens, algorithm)
+    for rows in (ALL, np.array([4, 1])):
+        one, other = whole.update(batch, rows, 1.0), split.update(batch, rows, 1.0)
+        for name, value in one.partial.items():
+            assert other.partial[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
+    weights = dict(split.trainee.module.named_parameters())
+    for name, weight in whole.trainee.module.named_parameters():
+        assert (weights[name] - weight).abs().max() <= 2e-6 * max(1.0, weight.abs().max())
+
+
+def test_an_update_sees_its_rows_alone(tiny_qwen2, batch):
+    changed = dataclasses.replace(batch, advantages=batch.advantages.copy())
+    changed.advantages[[0, 2, 4]] = 100.0
+    one, other = policy_learner(tiny_qwen2), policy_learner(tiny_qwen2)
+    rows = np.array([3, 1])
+    found = one.update(batch, rows, 1.0).partial
+    assert found == other.update(changed, rows, 1.0).partial
+    assert found["policy/ratio_mean"] == pytest.approx(1.0, abs=1e-5)  # a mean over these rows' tokens
+
+
+def test_updates_make_liked_rollouts_likelier_and_disliked_ones_rarer(tiny_qwen2, batch):
+    learner = policy_learner(tiny_qwen2, learning_rate=3e-3, eps=1e-8)
+    before = in_order(learner.logprobs(1.0, batch.rollouts))
+    for _ in range(3):
+        learner.update(batch, ALL, 1.0)
+    gain = in_order(learner.logprobs(1.0, batch.rollouts)) - before
+    mask = batch.rollouts.response_mask
+    assert (gain * batch.advantages)[mask].sum() > 0.1
+
+
+def test_exported_weights_are_the_models_own_names_cast_on_request(tiny_model):
+    learner = policy_learner(tiny_model)
+    exported = {name: tensor for bucket in learner.export(None) for name, tensor in bucket.tensors()}
+    for name, tensor in Policy.load(tiny_model).weights():
+        assert torch.equal(exported[name], tensor)
+    assert "lm_head.weight" in exported
+    halves = [tensor.dtype for bucket in learner.export(torch.bfloat16) for _, tensor in bucket.tensors()]
+    assert set(halves) == {torch.bfloat16}
+
+
+def test_a_saved_learner_loads_in_transformers_with_the_same_logits(tiny_model, batch, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    learner = policy_learner(tiny_model)
+    learner.update(batch, ALL, 1.0)
+    learner.save(str(tmp_path))
+    tokens = torch.from_numpy(batch.rollouts.tokens.astype(np.int64))
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(loaded(tokens).logits, learner.trainee.inner.model(tokens).logits)
+
+
+# the critic
+
+
+def critic_learner(model: str, max_tokens: int = 8192, normalize: bool = False, **optimizer) -> CriticLearner:
+    return CriticLearner(model, config(max_tokens, **optimizer), PPO(), 10, normalize, Ranks())
+
+
+def test_values_are_the_heads_outputs_before_each_response_token(reward_model, rollouts):
+    found = in_order(critic_learner(reward_model, max_tokens=20).values(rollouts))
+    model = ScalarModel.load(reward_model)
+    outputs = model(torch.from_numpy(rollouts.tokens.astype(np.int64))).detach().numpy()
+    before = np.pad(outputs[:, :-1], ((0, 0), (1, 0)))
+    np.testing.assert_allclose(found, np.where(rollouts.response_mask, before, 0), atol=1e-4)
+
+
+def test_a_normalised_critic_starts_in_the_units_of_the_normalised_reward(reward_model, rollouts):
+    raw, scaled = (in_order(critic_learner(reward_model, normalize=n).values(rollouts)) for n in (False, True))
+    np.testing.assert_allclose(scaled, raw / 4.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 24])
+def test_the_critics_step_does_not_depend_on_the_micro_batch_size(reward_model, batch, max_tokens):
+    whole, split = critic_learner(reward_model), critic_learner(reward_model, max_tokens)
+    one, other = whole.update(batch, ALL), split.update(batch, ALL)
+    for name, value in one.partial.items():
+        assert other.partial[name] == pytest.approx(value, rel=1e-5)
+    weights = dict(split.trainee.module.named_parameters())
+    for name, weight in whole.trainee.module.named_parameters():
+        assert (weights[name] - weight).abs().max() <= 2e-6 * max(1.0, weight.abs().max())
+
+
+def test_the_critic_learns_the_returns(reward_model, batch):
+    learner = critic_learner(reward_model, learning_rate=5e-3, eps=1e-8)
+    learner._algorithm = PPO(cliprange_value=100.0)
+    losses = [learner.update(batch, ALL).partial["value/loss"] for _ in range(15)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_saved_critic_is_a_scalar_model_with_the_same_values(reward_model, rollouts, tmp_path):
+    learner = critic_learner(reward_model)
+    learner.save(str(tmp_path / "critic"))
+    again = in_order(critic_learner(str(tmp_path / "critic")).values(rollouts))
+    np.testing.assert_array_equal(again, in_order(learner.values(rollouts)))
+
+
+def test_a_critic_that_starts_from_a_critic_is_not_scaled_again(reward_model, tmp_path):
+    def critic(model: str) -> CriticLearner:
+        return CriticLearner(model, config(), PPO(), 10, True, Ranks())
+
+    first = critic(reward_model)
+    first.save(str(tmp_path / "critic"))
+    second = critic(str(tmp_path / "critic"))
+    assert torch.equal(first.trainee.inner.model.score.weight, second.trainee.inner.model.score.weight)
+    unscaled = ScalarModel.load(reward_model).model.score.weight
+    assert torch.allclose(first.trainee.inner.model.score.weight * 4.0, unscaled)

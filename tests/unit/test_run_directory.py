@@ -156,7 +156,7 @@ def test_a_run_never_overwrites_its_own_input(runs):
     model = create("demo").path / "model"
     model.mkdir()
     job = Job(run=RunConfig(name="demo", overwrite=True))
-    with pytest.raises(UserError, match="is an input of this run, and run.overwrite would remove it"):
+    with pytest.raises(UserError, match=r"is an input of this run, and run\.overwrite would remove it"):
         RunDirectory.create(job.run, job, [str(model)])
     assert model.is_dir()
 

@@ -222,5 +222,5 @@ def test_prompts_where_answers_are_needed_are_an_error_that_names_the_schema(fil
 
 def test_half_a_character_is_refused_with_its_place(file):
     path = file('{"prompt": "fine"}\n{"prompt": "cut \\ud83d"}\n')
-    with pytest.raises(DataError, match="line 2.*half of a character"):
+    with pytest.raises(DataError, match=r"line 2.*half of a character"):
         list(read_rows(path))

@@ -10,6 +10,8 @@ from typing import Any
 from rayrlhf.config import UserError
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+PROBE = "안녕하세요, 저는 12살입니다.  It's a test:\n- one\tTwo"
+"""Text whose tokens differ when a tokenizer was rebuilt as another kind."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -67,6 +69,7 @@ def load_tokenizer(model: str, for_model: str | None = None) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         raise ModelFolderError(f"model {model!r}: its tokenizer cannot be read: {_first_line(error)}") from None
+    _check_same_as_stored(model, tokenizer)
     if tokenizer.eos_token_id is None:
         raise ModelFolderError(f"model {model!r}: its tokenizer has no eos token, so no response could ever end")
     vocabulary = read_model_config(for_model or model).vocab_size
@@ -76,6 +79,26 @@ def load_tokenizer(model: str, for_model: str | None = None) -> Any:
             f"has {len(tokenizer)}; use the tokenizer the model was trained with"
         )
     return tokenizer
+
+
+def _check_same_as_stored(model: str, tokenizer: Any) -> None:
+    """Raises ModelFolderError if the loaded tokenizer splits text otherwise than the folder's `tokenizer.json`.
+
+    transformers chooses the tokenizer's class by the model's type and rebuilds it, so a tokenizer of another kind is
+    changed without a word: in a Qwen2 folder, KoGPT2's turns Korean into single bytes.
+    """
+    from tokenizers import Tokenizer
+
+    stored = Path(model) / "tokenizer.json"
+    if not stored.is_file():
+        return
+    expected = Tokenizer.from_file(str(stored)).encode(PROBE, add_special_tokens=False).ids
+    if expected != tokenizer(PROBE, add_special_tokens=False).input_ids:
+        raise ModelFolderError(
+            f"model {model!r}: transformers reads its tokenizer as {type(tokenizer).__name__}, because of the model's "
+            "type, and then splits text otherwise than tokenizer.json says; choose an architecture that keeps the "
+            "tokenizer as it is, for example llama"
+        )
 
 
 def check_same_vocabulary(first: str, second: str) -> None:

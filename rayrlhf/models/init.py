@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from rayrlhf.config import Config, UserError
+from rayrlhf.models.folder import load_tokenizer
 
 EOS, PAD, USER, ASSISTANT = "<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"
 
@@ -101,9 +103,9 @@ def init_model_folder(
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: the folder is not empty; name a new one")
-    if tokenizer_folder is not None:
-        from transformers import AutoTokenizer
+    from transformers import AutoTokenizer
 
+    if tokenizer_folder is not None:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     else:
         if not text_files:
@@ -112,6 +114,14 @@ def init_model_folder(
     model = make_model(shape, tokenizer)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    if tokenizer_folder is None:
+        # transformers splits text as it does for all models of the architecture; the folder shall say the same.
+        AutoTokenizer.from_pretrained(out).save_pretrained(out)
+    try:
+        load_tokenizer(str(out))
+    except UserError:
+        shutil.rmtree(out)
+        raise
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -152,3 +152,21 @@ def test_texts_are_read_from_lines_and_from_every_string_in_json(tmp_path):
 def test_head_counts_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="hidden_size 30 must be a multiple of num_heads 4"):
         ModelShape(hidden_size=30)
+
+
+def test_a_tokenizer_that_transformers_would_rebuild_is_refused(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from rayrlhf.models.init import ModelShape, init_model_folder
+
+    whole_words = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "one": 2, "안녕하세요": 3}, unk_token="<unk>"))
+    whole_words.pre_tokenizer = pre_tokenizers.Whitespace()
+    given = PreTrainedTokenizerFast(tokenizer_object=whole_words, eos_token="</s>", unk_token="<unk>")
+    given.save_pretrained(tmp_path / "tokenizer")
+    shape = ModelShape(hidden_size=32, num_layers=1, num_heads=1, num_kv_heads=1, intermediate_size=32)
+    with pytest.raises(ModelFolderError, match="transformers reads its tokenizer as Qwen2Tokenizer"):
+        init_model_folder(tmp_path / "qwen2", shape, [], tmp_path / "tokenizer")
+    assert not (tmp_path / "qwen2").exists()
+    llama = shape.model_copy(update={"architecture": "llama"})
+    assert init_model_folder(tmp_path / "llama", llama, [], tmp_path / "tokenizer") > 0

@@ -71,9 +71,16 @@ def model_init(
     from rayrlhf.models.init import ModelShape, init_model_folder
 
     shape = {
-        name: value
-        for name, value in locals().items()
-        if name in ModelShape.model_fields  # the options above are the fields of ModelShape
+        "architecture": architecture,
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "num_kv_heads": num_kv_heads,
+        "intermediate_size": intermediate_size,
+        "max_length": max_length,
+        "tie_embeddings": tie_embeddings,
+        "seed": seed,
     }
     with user_errors():
         parameters = init_model_folder(

@@ -19,21 +19,25 @@ class TokenLogprobs:
     """Log-probabilities of given tokens, and the entropy of the distributions they came from."""
 
     logprobs: Tensor  # [N] float32
-    entropy: Tensor  # [N] float32
+    entropy: Tensor | None = None  # [N] float32, if it was asked for
 
 
-def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> TokenLogprobs:
-    """log softmax(logits / temperature)[targets] and the entropy, in float32.
+def token_logprobs(
+    logits: Tensor, targets: Tensor, temperature: float = 1.0, with_entropy: bool = False
+) -> TokenLogprobs:
+    """log softmax(logits / temperature)[targets] and, if asked, the entropy, in float32.
 
-    logits: [N, V]; targets: [N] int64. The log-probability is target logit − logsumexp, so no second [N, V] tensor of
-    log-probabilities is kept for it.
+    logits: [N, V]; targets: [N] int64. The log-probability is target logit − logsumexp, so no second [N, V] tensor is
+    made for it; the entropy costs two.
     """
-    logits = logits.float() / temperature
+    logits = logits.float()
+    if temperature != 1.0:
+        logits = logits / temperature
     normaliser = torch.logsumexp(logits, dim=-1)  # [N]
-    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    probabilities = torch.softmax(logits, dim=-1)
-    entropy = normaliser - (probabilities * logits).sum(-1)
-    return TokenLogprobs(chosen - normaliser, entropy)
+    logprobs = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - normaliser
+    if not with_entropy:
+        return TokenLogprobs(logprobs)
+    return TokenLogprobs(logprobs, normaliser - (torch.softmax(logits, dim=-1) * logits).sum(-1))
 
 
 def chunked_token_logprobs(
@@ -42,25 +46,23 @@ def chunked_token_logprobs(
     targets: Tensor,
     temperature: float = 1.0,
     chunk_size: int = 1024,
+    with_entropy: bool = False,
 ) -> TokenLogprobs:
     """`token_logprobs(head(hidden), targets)` with at most [chunk_size, V] logits alive, backward included.
 
     hidden: [N, H] states before each target; targets: [N]. Each chunk is recomputed in the backward pass.
     """
 
-    def one_chunk(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        result = token_logprobs(head(states), wanted, temperature)
-        return result.logprobs, result.entropy
+    def one_chunk(states: Tensor, wanted: Tensor) -> tuple[Tensor, ...]:
+        result = token_logprobs(head(states), wanted, temperature, with_entropy)
+        return (result.logprobs,) if result.entropy is None else (result.logprobs, result.entropy)
 
-    logprobs, entropies = [], []
-    for states, wanted in zip(hidden.split(chunk_size), targets.split(chunk_size), strict=True):
-        if torch.is_grad_enabled() and hidden.shape[0] > chunk_size:
-            logprob, entropy = checkpoint(one_chunk, states, wanted, use_reentrant=False)
-        else:
-            logprob, entropy = one_chunk(states, wanted)
-        logprobs.append(logprob)
-        entropies.append(entropy)
-    return TokenLogprobs(torch.cat(logprobs), torch.cat(entropies))
+    recompute = torch.is_grad_enabled() and hidden.shape[0] > chunk_size
+    chunks = [
+        checkpoint(one_chunk, states, wanted, use_reentrant=False) if recompute else one_chunk(states, wanted)
+        for states, wanted in zip(hidden.split(chunk_size), targets.split(chunk_size), strict=True)
+    ]
+    return TokenLogprobs(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import ray
 import torch
 
-from rayrlhf.actors.group import Group, wait_for
+from rayrlhf.actors.group import Group, WorkerError, wait_for
 from rayrlhf.actors.placement import Reservation, Resources
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.weight_store import StoreClient, WeightStore
@@ -99,13 +99,18 @@ class Roles:
 
     def wait_until_ready(self) -> dict[str, float]:
         """Wait for every role to have loaded its models; the seconds until each was ready."""
-        started = time.monotonic()
+        started, limit = time.monotonic(), self._config.timeouts.start_s
         ready: dict[str, float] = {}
         waiting = {ref: role for role, refs in self._building.items() for ref in refs}
         while waiting:
-            done, _ = ray.wait(list(waiting), num_returns=1, timeout=self._config.timeouts.start_s)
-            role = waiting.pop(done[0]) if done else "the actors"
-            wait_for(done or list(waiting), f"{role} to start", 0.1 if not done else self._config.timeouts.start_s)
+            done, _ = ray.wait(list(waiting), num_returns=1, timeout=limit - (time.monotonic() - started))
+            if not done:
+                late = ", ".join(sorted(set(waiting.values())))
+                raise WorkerError(
+                    f"waited {limit:g} s for {late} to start: raise timeouts.start_s, or see the actors' logs"
+                )
+            role = waiting.pop(done[0])
+            wait_for(done, f"{role} to start", limit)
             ready[role] = time.monotonic() - started
         return ready
 

@@ -121,9 +121,11 @@ class PPO(Config):
         """Clipped surrogate and entropy bonus of a micro-batch, over `num_tokens` of the whole optimizer step."""
         surrogate = clipped_policy_loss(new.logprobs, data.old_logprobs, data.advantages, self.cliprange)
         policy = masked_sum(surrogate.loss, data.mask) / num_tokens
+        assert new.entropy is not None, "the policy's loss needs the entropy"
         entropy = masked_sum(new.entropy, data.mask) / num_tokens
         log_ratio = (new.logprobs - data.old_logprobs).detach()
-        return policy - self.entropy_coef * entropy, {
+        loss = policy - self.entropy_coef * entropy if self.entropy_coef else policy
+        return loss, {
             "policy/loss": policy,
             "policy/entropy": entropy,
             "policy/clip_share": masked_sum(surrogate.clipped.float(), data.mask) / num_tokens,

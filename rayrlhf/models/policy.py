@@ -36,8 +36,10 @@ class Policy(nn.Module):
         model.config.use_cache = False
         return cls(model)
 
-    def forward(self, tokens: Tensor, mask: Tensor, temperature: float = 1.0) -> TokenLogprobs:
-        """Log-probabilities and entropies of `tokens` where `mask` is set.
+    def forward(
+        self, tokens: Tensor, mask: Tensor, temperature: float = 1.0, with_entropy: bool = False
+    ) -> TokenLogprobs:
+        """Log-probabilities of `tokens` where `mask` is set, and the entropies there if asked.
 
         tokens: [B, T] int64, right-padded; mask: [B, T] bool, False at t = 0 (nothing stands before it).
         Returns [B, T] float32 tensors, 0 outside the mask. Right padding needs no attention mask: attention is causal,
@@ -46,9 +48,10 @@ class Policy(nn.Module):
         hidden = self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state  # [B, T, H]
         asked = mask[:, 1:].bool()  # the state at t − 1 predicts token t
         result = chunked_token_logprobs(
-            self._logits, hidden[:, :-1][asked], tokens[:, 1:][asked], temperature, LOGITS_CHUNK_ROWS
+            self._logits, hidden[:, :-1][asked], tokens[:, 1:][asked], temperature, LOGITS_CHUNK_ROWS, with_entropy
         )
-        return TokenLogprobs(_spread(result.logprobs, asked), _spread(result.entropy, asked))
+        entropy = None if result.entropy is None else _spread(result.entropy, asked)
+        return TokenLogprobs(_spread(result.logprobs, asked), entropy)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         logits = self.model.get_output_embeddings()(hidden)

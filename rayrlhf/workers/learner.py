@@ -99,7 +99,7 @@ class PolicyLearner(_Learner):
         """One optimizer step of the policy on the rollouts `rows`."""
 
         def loss_of(tokens: Tensor, data: TokenTensors, num_tokens: int) -> tuple[Tensor, dict[str, Tensor]]:
-            new = self.trainee.module(tokens, data.mask, temperature)
+            new = self.trainee.module(tokens, data.mask, temperature, with_entropy=True)
             return self._algorithm.policy_loss(new, data, num_tokens)
 
         return self._update(batch, rows, loss_of)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
@@ -11,7 +13,7 @@ from rayrlhf.models import Policy, RewardStatistics, ScalarModel
 from rayrlhf.models.scalar import Pooling
 from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.parallel import Precision, Ranks, autocast
-from rayrlhf.workers.scoring import forward_rows
+from rayrlhf.workers.scoring import RowPass, forward_rows
 
 
 class ScorerConfig(Config):
@@ -22,19 +24,13 @@ class ScorerConfig(Config):
     precision: Precision = "auto"
 
 
-class ReferenceScorer:
-    """log π_ref of responses."""
+class _Scorer:
+    """What frozen models have in common."""
 
-    def __init__(self, model: str, config: ScorerConfig, ranks: Ranks) -> None:
+    def __init__(self, config: ScorerConfig, ranks: Ranks) -> None:
         self._config, self._ranks = config, ranks
-        self._policy = Policy.load(model).to(ranks.device).eval().requires_grad_(False)
 
-    def logprobs(self, temperature: float, *parts: Rollouts) -> RowShare:
-        """This rank's share of log π_ref(token_t | before): [n, T]."""
-
-        def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-            return self._policy(tokens, mask, temperature).logprobs
-
+    def _forward(self, parts: Sequence[Rollouts], row_pass: RowPass) -> RowShare:
         return forward_rows(
             Rollouts.concat(parts),
             self._ranks,
@@ -44,11 +40,28 @@ class ReferenceScorer:
         )
 
 
-class RewardModelScorer:
+class ReferenceScorer(_Scorer):
+    """log π_ref of responses."""
+
+    def __init__(self, model: str, config: ScorerConfig, ranks: Ranks) -> None:
+        super().__init__(config, ranks)
+        self._policy = Policy.load(model).to(ranks.device).eval().requires_grad_(False)
+
+    def logprobs(self, temperature: float, *parts: Rollouts) -> RowShare:
+        """This rank's share of log π_ref(token_t | before): [n, T]."""
+
+        def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+            return self._policy(tokens, mask, temperature).logprobs
+
+        return self._forward(parts, row_pass)
+
+
+class RewardModelScorer(_Scorer):
     """r(x, y) of whole responses by a reward model."""
 
     def __init__(self, model: str, pooling: Pooling, normalize: bool, config: ScorerConfig, ranks: Ranks) -> None:
-        self._config, self._ranks, self._pooling = config, ranks, pooling
+        super().__init__(config, ranks)
+        self._pooling = pooling
         self._model = ScalarModel.load(model).to(ranks.device).eval().requires_grad_(False)
         self._statistics = self._model.statistics if normalize else RewardStatistics()
 
@@ -59,10 +72,4 @@ class RewardModelScorer:
             raw: torch.Tensor = self._model.scores(tokens, lengths, self._pooling)
             return self._statistics.normalise(raw)
 
-        return forward_rows(
-            Rollouts.concat(parts),
-            self._ranks,
-            self._config.max_tokens_per_microbatch,
-            autocast(self._ranks.device, self._config.precision),
-            row_pass,
-        )
+        return self._forward(parts, row_pass)

@@ -38,26 +38,26 @@ def test_token_logprobs_are_those_of_log_softmax_at_the_temperature(temperature)
     logits = torch.randn(11, 17, generator=torch.Generator().manual_seed(0)) * 3
     targets = torch.arange(11) % 17
     every = torch.log_softmax(logits / temperature, dim=-1)
-    found = token_logprobs(logits, targets, temperature)
+    found = token_logprobs(logits, targets, temperature, with_entropy=True)
     assert close(found.logprobs, every[torch.arange(11), targets], 1e-5)
     assert close(found.entropy, -(every.exp() * every).sum(-1), 1e-5)
 
 
 def test_token_logprobs_of_two_equal_logits_are_log_a_half():
-    found = token_logprobs(tensor([[5.0, 5.0]]), tensor([1]))
+    found = token_logprobs(tensor([[5.0, 5.0]]), tensor([1]), with_entropy=True)
     assert found.logprobs.item() == pytest.approx(-math.log(2))
     assert found.entropy.item() == pytest.approx(math.log(2))
 
 
 def test_token_logprobs_stay_finite_for_huge_logits():
-    found = token_logprobs(tensor([[1e4, 0.0]]), tensor([1]))
+    found = token_logprobs(tensor([[1e4, 0.0]]), tensor([1]), with_entropy=True)
     assert found.logprobs.item() == pytest.approx(-1e4)
     assert found.entropy.item() == pytest.approx(0.0)
 
 
 def test_token_logprobs_are_computed_in_float32_from_bfloat16_logits():
     logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
-    found = token_logprobs(logits, torch.arange(5))
+    found = token_logprobs(logits, torch.arange(5), with_entropy=True)
     assert found.logprobs.dtype == torch.float32
     assert close(found.logprobs, torch.log_softmax(logits.float(), -1)[torch.arange(5), torch.arange(5)])
 
@@ -71,7 +71,9 @@ def test_chunked_logprobs_and_their_gradients_are_those_of_one_piece(chunk_size)
             head.weight.copy_(torch.randn(13, 6, generator=generator))
             head.bias.zero_()
         hidden = torch.randn(7, 6, generator=generator).requires_grad_()
-        found = chunked_token_logprobs(head, hidden, torch.arange(7), temperature=0.8, chunk_size=size)
+        found = chunked_token_logprobs(
+            head, hidden, torch.arange(7), temperature=0.8, chunk_size=size, with_entropy=True
+        )
         (found.logprobs * torch.arange(7) + found.entropy).sum().backward()
         return found.logprobs, found.entropy, hidden.grad, head.weight.grad
 

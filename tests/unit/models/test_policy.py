@@ -12,7 +12,7 @@ MASK = torch.tensor([[False, False, True, True, True], [False, True, True, False
 
 def test_index_t_speaks_about_token_t(tiny_model):
     loaded = Policy.load(tiny_model)
-    found = loaded(TOKENS, MASK)
+    found = loaded(TOKENS, MASK, with_entropy=True)
     logits = loaded.model(TOKENS).logits
     every = torch.log_softmax(logits.float(), -1)
     for row in range(2):

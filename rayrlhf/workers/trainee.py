@@ -135,14 +135,15 @@ class Trainee:
         norm = float(
             whole(torch.nn.utils.clip_grad_norm_(self.module.parameters(), math.inf if max_norm is None else max_norm))
         )
+        learning_rate = self.optimizer.param_groups[0]["lr"]
         if math.isfinite(norm):
             self.optimizer.step()
+            self.schedule.step()
         report.shared = {
             "grad_norm": norm,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": learning_rate,
             "skipped_steps": 0.0 if math.isfinite(norm) else 1.0,
         }
-        self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return report
 

@@ -1,0 +1,37 @@
+"""Jobs as a person starts them, up to where a cluster would be needed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+
+
+def job(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"RAYRLHF_STATE": "/nonexistent/cluster.json", "COLUMNS": "200"}
+    command = [sys.executable, f"jobs/{name}.py", f"configs/{name}/demo.yaml", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", ["sft", "reward_model", "ppo"])
+def test_a_misspelt_setting_ends_the_job_with_its_right_name_and_no_trace(name: str) -> None:
+    done = job(name, "num_step=3", "run.nam=x")
+    assert done.returncode == 2
+    assert "run.nam: unknown setting; did you mean `run.name`?" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_dry_run_prints_sizes_placement_and_memory_and_starts_nothing(tiny_qwen2: str) -> None:
+    model = f"model={tiny_qwen2}"
+    done = job("ppo", "--dry-run", model, f"reward.source.{model}", "data.max_prompt_tokens=100", "batch_size=64")
+    assert done.returncode == 2 and "vLLM takes heads of 32" in done.stdout  # the tiny model's heads are too small
+    done = job("ppo", "--dry-run", model, f"reward.source.{model}", "data.max_prompt_tokens=100", "sampler.num_gpus=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tree = yaml.safe_load(done.stdout)
+    assert tree["sizes"]["optimizer_steps_per_step"] == 2 * 128 // 64
+    assert tree["placement"]["total"] == "2 CPU, 2 GPU"
+    assert set(tree["memory_gib_per_worker"]) == {"policy", "critic", "reference", "reward", "sampler"}

@@ -58,6 +58,7 @@ class VllmEngine:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         import torch
+        import torch._dynamo
         from vllm import LLM
         from vllm.config import WeightTransferConfig
 
@@ -65,6 +66,9 @@ class VllmEngine:
 
         object_store.register()
         on_cuda = torch.cuda.is_available()
+        if config.enforce_eager and not on_cuda:
+            # vLLM compiles a small helper of its log-probabilities even so: seconds at every start, for no speed here.
+            torch._dynamo.config.disable = True
         memory: dict[str, Any] = (
             {"gpu_memory_utilization": config.gpu_memory_utilization}
             if on_cuda

@@ -45,7 +45,6 @@ class Answers:
 
     prompts: list[str]
     responses: list[str]
-    scores: list[float]
 
     @staticmethod
     def read(file: Path) -> Answers:
@@ -53,22 +52,12 @@ class Answers:
         import pyarrow.parquet
 
         table = pyarrow.parquet.read_table(file).to_pydict()
-        return Answers(table["prompt"], table["response"], table["score"])
+        return Answers(table["prompt"], table["response"])
 
     @property
     def polite_share(self) -> float:
         """Share of responses that the generator's own rule calls polite, in [0, 1]."""
         return sum(map(is_polite, self.responses)) / len(self.responses)
-
-    @property
-    def mean(self) -> float:
-        return sum(self.scores) / len(self.scores)
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean score."""
-        variance = sum((score - self.mean) ** 2 for score in self.scores) / (len(self.scores) - 1)
-        return math.sqrt(variance / len(self.scores))
 
 
 def run_demo(runs: Path) -> bool:
@@ -119,8 +108,8 @@ def report(folder: Path, seconds: dict[str, float]) -> bool:
     sft, reward_model, ppo = (_summary(folder / stage) for stage in STAGES)
     rollouts = sorted((folder / "ppo" / "rollouts").glob("heldout-*.parquet"))
     before, after = Answers.read(rollouts[0]), Answers.read(rollouts[-1])
-    rise = after.mean - before.mean
-    error = math.hypot(before.standard_error, after.standard_error)
+    rise = ppo["eval/reward_mean"] - ppo["first/eval/reward_mean"]
+    error = math.hypot(ppo["first/eval/reward_se"], ppo["eval/reward_se"])
     points = 100 * (after.polite_share - before.polite_share)
 
     table = Table(title="rayrlhf demo", title_justify="left", width=max(console.width, 110))
@@ -136,9 +125,9 @@ def report(folder: Path, seconds: dict[str, float]) -> bool:
     )
     table.add_row(
         "held-out reward",
-        f"{before.mean:.3f} ± {before.standard_error:.3f}",
-        f"{after.mean:.3f} ± {after.standard_error:.3f}",
-        f"n = {len(after.scores)}; rose by {rise / error:.1f} standard errors",
+        f"{ppo['first/eval/reward_mean']:.3f} ± {ppo['first/eval/reward_se']:.3f}",
+        f"{ppo['eval/reward_mean']:.3f} ± {ppo['eval/reward_se']:.3f}",
+        f"n = {ppo['eval/num_responses']:.0f}; rose by {rise / error:.1f} standard errors",
     )
     table.add_row(
         "polite answers, by rule",

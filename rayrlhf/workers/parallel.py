@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -15,12 +15,6 @@ from torch import Tensor, nn
 
 Sharding = Literal["ddp", "fsdp"]
 Precision = Literal["auto", "float32", "bfloat16"]
-
-
-class HasBlocks(Protocol):
-    """A model that names the layers it may be sharded by."""
-
-    def blocks(self) -> list[nn.Module]: ...
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,14 @@ def load_config(cls: type[ConfigT], path: str | Path, overrides: Sequence[str] =
     return parse_config(cls, tree, source=str(path))
 
 
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`key.sub=value` settings as a tree. Raises ConfigError for one that is not written like that."""
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(tree, override)
+    return tree
+
+
 def parse_config(cls: type[ConfigT], tree: dict[str, Any], source: str) -> ConfigT:
     """Validate `tree` as a `cls`. Raises ConfigError naming `source`."""
     try:

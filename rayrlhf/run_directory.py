@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -63,6 +62,8 @@ RUN_FILES = (
     "rollouts",
     "summary.json",
     "lineage.json",
+    "data.json",
+    "rejected.jsonl",
 )
 """All that a run leaves, and all that overwriting it removes: other runs may lie below its folder."""
 
@@ -106,12 +107,18 @@ class RunDirectory:
         """`summary.json`: the figures at the end of the run."""
         self._write_json("summary.json", summary)
 
-    def write_lineage(self, files: Iterable[str], models: Mapping[str, str]) -> None:
-        """`lineage.json`: what the run was made from, with hashes of the data files."""
+    def write_data_report(self, account: Mapping[str, Any], rejected: Path) -> None:
+        """`data.json`: what became of every row, and `rejected.jsonl`: those that were left out."""
+        self._write_json("data.json", account)
+        if rejected.exists():
+            shutil.copyfile(rejected, self.path / "rejected.jsonl")
+
+    def write_lineage(self, data: Mapping[str, str | None], models: Mapping[str, str]) -> None:
+        """`lineage.json`: what the run was made from. `data` holds a content hash for each source."""
         lineage = {
             "rayrlhf": __version__,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "data": {file: _sha256(Path(file)) for file in files},
+            "data": dict(data),
             "models": dict(models),
         }
         self._write_json("lineage.json", lineage)
@@ -135,8 +142,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rayrlhf.actors.placement import PlacementConfig, Resources
 from rayrlhf.algorithms import PPO, Algorithm
 from rayrlhf.config import Config
-from rayrlhf.data.templates import ChatTemplate, Template
+from rayrlhf.data.prepare import DataConfig
 from rayrlhf.data.tokens import PromptLimit
 from rayrlhf.engines import EngineConfig, Sampling, VllmEngineConfig
 from rayrlhf.rewards import Reward
@@ -48,14 +48,8 @@ class CriticRole(Resources, TrainingConfig):
     """What the critic starts from; null is the reward model."""
 
 
-class PromptData(PromptLimit):
-    """Prompt files."""
-
-    train: list[str] = Field(min_length=1)
-    heldout: list[str] = Field(default=[])
-    """Files to evaluate on; without any, a share of the training prompts is held out."""
-    heldout_share: float = Field(default=0.05, ge=0, lt=1)
-    template: Template = ChatTemplate()
+class PromptData(DataConfig, PromptLimit):
+    """Prompts, and what to do with long ones."""
 
 
 class EvaluationConfig(Config):

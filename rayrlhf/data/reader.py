@@ -1,174 +1,248 @@
-"""Read data files: JSON arrays or JSON lines, told apart by content; the schema is recognised from the first row."""
+"""Rows of files and data sets as records, in order; every row that gives none is counted with its reason."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+import itertools
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 
-from rayrlhf.config import UserError
-from rayrlhf.data.formats import FORMATS, Row
-from rayrlhf.data.records import Answer, Preference, PromptText, visible
+from rayrlhf.data.account import Account, DataError, Rejected
+from rayrlhf.data.files import BadRow, Chunk
+from rayrlhf.data.formats import FORMATS, GroupedRow, Row
+from rayrlhf.data.records import Answer, Kind, Origin, Preference, Record
+from rayrlhf.data.sources import Source
+
+NEEDED: dict[Kind, str] = {
+    "answers": "an answer to learn (completion, output, chosen, …)",
+    "preferences": "a better and a worse answer",
+    "prompts": "a prompt",
+}
+ROWS_TO_RECOGNISE = 100
+ID_NAMES = ("id", "id3", "id2")
 
 
-class DataError(UserError):
-    """A data file cannot be used; the message names file, row and mend."""
+def read_records(sources: Sequence[Source], kind: Kind, account: Account) -> Iterator[Record]:
+    """Records of one kind from all sources, one source after the other.
+
+    The caller ends each of them with `account.keep` or `account.reject`, and then calls `account.finish`. Raises
+    DataError for a source that cannot be read, whose schema is not known, or that has nothing of this kind.
+    """
+    for source in sources:
+        chunks = _chunks(source)
+        first = next(chunks)
+        row_format = _format_of(source, first)
+        if kind not in row_format.gives:
+            raise DataError(f"{source.label}: {row_format.name!r} rows have not {NEEDED[kind]}")
+        chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
+        if issubclass(row_format, GroupedRow) and kind == "preferences":
+            yield from _grouped(row_format, chunks, source, account)
+        else:
+            yield from _single(row_format, chunks, source, kind, account)
 
 
-@dataclass
-class Tally:
-    """Rows read and rows left out, by reason. Nothing is left out without being counted here."""
-
-    rows: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def drop(self, reason: str) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-
-    @property
-    def kept(self) -> int:
-        return self.rows - sum(self.dropped.values())
-
-    def __str__(self) -> str:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
-        return f"{self.kept} of {self.rows} rows" + (f" (left out: {reasons})" if reasons else "")
+def recognise(source: Source) -> type[Row]:
+    """The format of a source's rows: named, or the one that most of the first rows have."""
+    return _format_of(source, next(_chunks(source)))
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of one file. Raises DataError naming file and row for anything that does not fit."""
-    path = Path(path)
-    found: type[Row] | None = None
-    for place, value in _json_values(path):
-        if found is None:
-            found = _recognise(path, place, value)
-        _check_characters(path, place, value)
+def _chunks(source: Source) -> Iterator[Chunk]:
+    """The source's chunks that hold rows. Raises DataError if none does."""
+    is_empty = True
+    for chunk in source.chunks():
+        if chunk.values:
+            is_empty = False
+            yield chunk
+    if is_empty:
+        raise DataError(f"{source.label}: the file is empty" if source.kind == "file" else f"{source.label}: no rows")
+
+
+def _single(
+    row_format: type[Row], chunks: Iterable[Chunk], source: Source, kind: Kind, account: Account
+) -> Iterator[Record]:
+    rules = source.rules
+    give: Callable[[Any, Origin], Sequence[Record]] = {
+        "preferences": lambda row, origin: row.preferences(origin, rules),
+        "answers": lambda row, origin: row.answers(origin, rules),
+        "prompts": lambda row, origin: row.prompts(origin),
+    }[kind]
+    for row, origin, raw in _rows(row_format, chunks, source, account):
         try:
-            yield found.model_validate(value)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(map(str, problem["loc"])) or "the row"
-            raise DataError(
-                f"{path}, {place}: {key}: {problem['msg']} (found {_short(problem['input'])}); "
-                f"the file was read as {found.name!r} because of its first row"
-            ) from None
-    if found is None:
-        raise DataError(f"{path}: the file is empty")
+            records = give(row, origin)
+        except Rejected as rejection:
+            account.reject_row(origin, rejection.reason, rejection.detail, raw)
+            continue
+        except DataError as error:
+            raise DataError(f"{origin}: {error}") from None
+        account.made(records)
+        yield from records
 
 
-def _json_values(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot read it: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; convert the file to UTF-8") from None
-    if text.lstrip().startswith("["):
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
-        yield from ((f"row {index}", value) for index, value in enumerate(values, start=1))
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
+def _grouped(
+    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account
+) -> Iterator[Preference]:
+    groups: dict[str, list[tuple[Any, Origin, Any]]] = {}
+    for entry in _rows(row_format, chunks, source, account):
+        groups.setdefault(entry[0].group_key(), []).append(entry)
+    for group in groups.values():
+        pairs, unused, unmade = row_format.group_preferences(
+            [row for row, _, _ in group], [origin for _, origin, _ in group], source.rules
+        )
+        for reason, count in unmade.items():
+            account.notes[f"pairs not made: {reason}"] += count
+        for index, (_, origin, raw) in enumerate(group):
+            if index in unused:
+                account.reject_row(origin, unused[index], row=raw)
+            else:
+                account.keep_row()
+        for pair in pairs:
+            account.made([pair])
+            yield pair
+
+
+def _rows(
+    row_format: type[Row], chunks: Iterable[Chunk], source: Source, account: Account
+) -> Iterator[tuple[Any, Origin, Any]]:
+    """(row, origin, raw row) of every row that fits the format; the others are counted."""
+    validate = row_format.__pydantic_validator__.validate_python
+    columns, label = source.columns, source.label
+    for chunk in chunks:
+        account.read(label, len(chunk.values), chunk.num_bytes)
+        unit = chunk.unit
+        for raw, place in zip(chunk.values, chunk.places, strict=True):
+            origin = Origin(label, place, unit, _id_of(raw))
+            if isinstance(raw, BadRow):
+                account.reject_row(origin, raw.reason, raw.detail, raw.raw)
+                continue
+            value = raw
             try:
-                yield f"line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
+                if columns:
+                    value = _mapped(raw, columns)
+                row = validate(value)
+            except Rejected as rejection:
+                account.reject_row(origin, rejection.reason, rejection.detail, raw)
+            except ValidationError as error:
+                account.reject_row(origin, *_explain(error, row_format, value), raw)
+            else:
+                yield row, origin, raw
 
 
-def _check_characters(path: Path, place: str, value: Any) -> None:
-    """JSON can escape half of a character, which no tokenizer and no file takes."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = repr(error.object[error.start])
-        raise DataError(f"{path}, {place}: {half} is half of a character; the text was cut inside one") from None
+def _up_to(max_rows: int | None, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    if max_rows is None:
+        yield from chunks
+        return
+    for chunk in chunks:
+        chunk = replace(chunk, values=chunk.values[:max_rows], places=chunk.places[:max_rows])
+        yield chunk
+        max_rows -= len(chunk.values)
+        if not max_rows:
+            return
 
 
-def _recognise(path: Path, place: str, value: Any) -> type[Row]:
-    if not isinstance(value, dict):
-        raise DataError(f"{path}, {place}: expected an object with named fields, found {_short(value)}")
-    for row_format in FORMATS:
-        if row_format.required() <= value.keys():
+def _id_of(raw: Any) -> str | int | None:
+    if isinstance(raw, dict):
+        for name in ID_NAMES:
+            if name in raw and isinstance(raw[name], str | int):
+                found: str | int = raw[name]
+                return found
+    return None
+
+
+def _mapped(raw: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The row under the format's field names. Raises Rejected for a column that it has not."""
+    if not isinstance(raw, dict):
+        raise Rejected("malformed row", f"expected named fields, found {_short(raw)}")
+    value = dict(raw)
+    for field, column in columns.items():
+        found: Any = raw
+        for part in [column] if column in raw else column.split("."):
+            if not isinstance(found, dict) or part not in found:
+                raise Rejected(f"missing column: {column}", f"the row has {_names(raw)}")
+            found = found[part]
+        value[field] = found
+    return value
+
+
+def _format_of(source: Source, chunk: Chunk) -> type[Row]:
+    formats = [f for f in FORMATS if source.format in (None, f.name)]
+    for field in source.columns:
+        formats = [f for f in formats if f.reads(field) or field in ID_NAMES]
+        if not formats:
+            raise DataError(f"{source.label}: columns: no field of {source.format or 'any one format'} is {field!r}")
+    if source.format is not None:
+        return formats[0]
+    votes: Counter[type[Row]] = Counter()
+    problems: list[str] = []
+    for raw, place in zip(chunk.values[:ROWS_TO_RECOGNISE], chunk.places, strict=False):
+        try:
+            votes[_recognised(raw, source.columns, formats)] += 1
+        except Rejected as rejection:
+            problems.append(f"{source.label}, {chunk.unit} {place}: {rejection.reason}: {rejection.detail}")
+    if not votes:
+        raise DataError(problems[0])
+    return votes.most_common(1)[0][0]
+
+
+def _recognised(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row]]) -> type[Row]:
+    """Which of `formats` one row has. Raises Rejected if it has none."""
+    if isinstance(raw, BadRow):
+        raise Rejected(raw.reason, raw.detail)
+    value = _mapped(raw, columns)
+    for row_format in formats:
+        if row_format.recognises(value):
             return row_format
-    known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in FORMATS)
-    raise DataError(
-        f"{path}, {place}: no known schema has the fields {', '.join(map(str, value))}; known schemas: {known}"
+    known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
+    raise Rejected(
+        "unknown schema",
+        f"no known schema has the fields {_names(value)}. If they mean the same under other names, say so "
+        f"with columns, for example columns: {{prompt: {next(filter(None, map(str, value)), 'question')}}}. "
+        f"Known schemas: {known}",
     )
 
 
+def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple[str, str]:
+    """(reason, detail) for a row that does not fit the format of its file."""
+    if not isinstance(value, dict):
+        return "malformed row", f"expected named fields, found {_short(value)}"
+    missing = row_format.missing(value)
+    if not row_format.recognises(value):
+        other = next((f for f in FORMATS if f.recognises(value)), None)
+        if other is not None and not (missing and other.required() < row_format.required()):
+            return f"another schema: {other.name}", f"the file was read as {row_format.name}"
+    if missing:
+        return f"missing column: {missing[0]}", f"the row has {_names(value)}"
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "the row"
+    if problem["type"] == "missing":
+        names = [part for part in problem["loc"] if isinstance(part, str)]
+        return f"missing column: {'.'.join(names)}", f"{field} is not there"
+    is_malformed = not problem["loc"] or problem["type"] in ("too_short", "too_long")
+    reason = "malformed row" if is_malformed else f"wrong type: {problem['loc'][0]}"
+    return reason, f"{field}: {problem['msg']} (found {_short(problem['input'])})"
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    names = [_short(name) if len(name) > 60 else name or "(no name)" for name in map(str, row)]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    """`value` for a message; reprlib looks only at the beginning of what may be huge or deep."""
+    text = _SHORT.repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-RecordT = TypeVar("RecordT", Answer, Preference, PromptText)
+def default_kind(source: Source) -> Kind:
+    """What a source is read for when nobody says: pairs if it has them, else answers, else prompts."""
+    return recognise(source).gives[0]
 
 
-def read_answers(paths: Sequence[str], tally: Tally) -> list[Answer]:
-    """All rows with an answer to imitate, empty ones left out and counted."""
-
-    def reason(record: Answer) -> str | None:
-        if record.prompt.is_empty:
-            return "empty prompt"
-        return None if visible(record.text) else "empty answer"
-
-    return _read(paths, tally, lambda row: row.answer(), reason, "an answer to learn (completion, output, chosen)")
-
-
-def read_preferences(paths: Sequence[str], tally: Tally) -> list[Preference]:
-    """All pairs, without those that have an empty side or two equal sides."""
-
-    def reason(record: Preference) -> str | None:
-        if record.prompt.is_empty:
-            return "empty prompt"
-        if not visible(record.chosen) or not visible(record.rejected):
-            return "empty answer"
-        return "chosen equals rejected" if record.chosen == record.rejected else None
-
-    return _read(paths, tally, lambda row: row.preference(), reason, "a chosen and a rejected answer")
-
-
-def read_prompts(paths: Sequence[str], tally: Tally) -> list[PromptText]:
-    """All prompts, each once; empty and repeated ones are left out and counted."""
-    seen: set[str] = set()
-
-    def reason(record: PromptText) -> str | None:
-        if record.is_empty:
-            return "empty prompt"
-        if record.key in seen:
-            return "repeated prompt"
-        seen.add(record.key)
-        return None
-
-    return _read(paths, tally, lambda row: row.prompt_text(), reason, "a prompt")
-
-
-def _read(
-    paths: Iterable[str],
-    tally: Tally,
-    record_of: Callable[[Row], RecordT | None],
-    reason_to_drop: Callable[[RecordT], str | None],
-    needed: str,
-) -> list[RecordT]:
-    records: list[RecordT] = []
-    for path in paths:
-        for row in read_rows(path):
-            record = record_of(row)
-            if record is None:
-                raise DataError(f"{path}: {type(row).name!r} rows have not {needed}")
-            tally.rows += 1
-            if reason := reason_to_drop(record):
-                tally.drop(reason)
-            else:
-                records.append(record)
-    if not records:
-        raise DataError(f"{', '.join(paths)}: no usable row is left: {tally}")
-    return records
+__all__ = ["Account", "Answer", "DataError", "Preference", "Record", "default_kind", "read_records", "recognise"]

@@ -1,12 +1,19 @@
-"""What a data file's row means, whatever its schema: a prompt, an answer to it, or a preference between two."""
+"""What a data file's row means, whatever its schema: a prompt, an answer to it, or a preference between two.
+
+Nothing changes a record once it is made. They are not frozen because a data set has millions, and a frozen dataclass
+takes three times as long to make.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["preferences", "answers", "prompts"]
+"""What a data set is read for: reward models and DPO, SFT, or PPO."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Message:
     """One turn of a conversation."""
 
@@ -14,7 +21,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PromptText:
     """What the model is asked: one user message, or a conversation that ends with one."""
 
@@ -33,32 +40,78 @@ class PromptText:
         return "\x1e".join([*(f"{m.role}\x1f{m.content}" for m in self.messages), self.context or ""])
 
     @property
+    def text(self) -> str:
+        """All that is asked, without roles: what filters, duplicates and languages look at."""
+        parts = [message.content for message in self.messages]
+        return "\n".join([*parts, self.context] if self.context else parts)
+
+    @property
     def is_empty(self) -> bool:
         return not self.messages or not visible(self.messages[-1].content)
 
 
-@dataclass(frozen=True)
-class Answer:
+@dataclass(slots=True, unsafe_hash=True)
+class Origin:
+    """Where a record comes from, and what was done to make it."""
+
+    source: str = ""
+    """The file or data set, as the user named it."""
+    place: int = 0
+    """1-based line of a text file, or row of a JSON array or table."""
+    unit: Literal["line", "row"] = "line"
+    id: str | int | None = None
+    """The row's own id, if it has one."""
+    siblings: int = 1
+    """Records made from the same row; 0 if it was made from several rows."""
+    rule: str | None = None
+    """How a pair came about: `ranking`, `scores`, `choice`, `ratings`; or the negative's kind if it is synthetic."""
+    synthetic: bool = False
+    notes: tuple[str, ...] = ()
+    """What was mended in the row."""
+
+    def __str__(self) -> str:
+        return f"{self.source}, {self.unit} {self.place}"
+
+
+NOWHERE = Origin()
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Record:
+    """A prompt (PPO); its subclasses add what people wrote to it."""
+
+    prompt: PromptText
+    origin: Origin = field(default=NOWHERE, compare=False, kw_only=True)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """() for a prompt, (text,) for an answer, (chosen, rejected) for a preference."""
+        return ()
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Answer(Record):
     """A prompt with the answer to imitate (SFT)."""
 
-    prompt: PromptText
     text: str
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return (self.text,)
 
-@dataclass(frozen=True)
-class Preference:
-    """A prompt with a better and a worse answer (reward model)."""
 
-    prompt: PromptText
+@dataclass(slots=True, unsafe_hash=True)
+class Preference(Record):
+    """A prompt with a better and a worse answer (reward model, DPO)."""
+
     chosen: str
     rejected: str
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return (self.chosen, self.rejected)
 
 
 def visible(text: str) -> str:
     """`text` without surrounding white space and zero-width characters: empty if there is nothing to read."""
     return text.strip(" \t\r\n\u200b\u200c\u200d\u2060\ufeff\xa0")
-
-
-def without_end_marker(text: str) -> str:
-    """`text` without a final `<|endoftext|>`: the suffix, not the characters it is made of."""
-    return text.removesuffix("<|endoftext|>")

@@ -1,22 +1,25 @@
-"""Held-out splits by prompt: a prompt is never on both sides, and appending rows moves none of the old ones."""
+"""Splits by prompt: a prompt is never in two of them, and appending rows moves none of the old ones."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-RecordT = TypeVar("RecordT")
+from rayrlhf.data.records import PromptText
 
 
-def split_by_prompt(
-    records: Sequence[RecordT], key: Callable[[RecordT], str], heldout_share: float, seed: int
-) -> tuple[list[RecordT], list[RecordT]]:
-    """(training, held out). A record's side depends on its prompt's hash and the seed only."""
-    training: list[RecordT] = []
-    heldout: list[RecordT] = []
-    for record in records:
-        digest = hashlib.blake2b(f"{seed}\x1e{key(record)}".encode(), digest_size=8).digest()
-        side = heldout if int.from_bytes(digest, "big") / 2**64 < heldout_share else training
-        side.append(record)
-    return training, heldout
+def position(key: str, seed: int) -> float:
+    """Where a key falls in [0, 1), by its hash and the seed only."""
+    digest = hashlib.blake2b(f"{seed}\x1e{key}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53  # as many bits as a float holds: 1.0 is not reached
+
+
+def split_of(prompt: PromptText, shares: Sequence[float], seed: int) -> int:
+    """Index of the split that a prompt belongs to; `shares` add up to 1, the last one takes what rounding leaves."""
+    at = position(prompt.key, seed)
+    reached = 0.0
+    for index, share in enumerate(shares[:-1]):
+        reached += share
+        if at < reached:
+            return index
+    return len(shares) - 1

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import PositiveInt
 
-from rayrlhf.config import Config
-from rayrlhf.data.reader import Tally
-from rayrlhf.data.records import Answer, Preference, PromptText
+from rayrlhf.config import Config, UserError
+from rayrlhf.data.account import DataError
+from rayrlhf.data.records import Record
+from rayrlhf.data.sequences import TokenRow
 from rayrlhf.data.templates import Template
-from rayrlhf.types import Prompt
+from rayrlhf.data.templates.base import encode_texts
 
-Overlong = Literal["drop", "cut"]
+Tokenized = tuple[TokenRow, ...] | str
+"""A record as one row (a prompt, an answer) or two (chosen, rejected); or the reason why it is left out."""
 
 
 class PromptLimit(Config):
@@ -25,107 +25,60 @@ class PromptLimit(Config):
     overlong_prompts: Literal["drop", "cut", "keep"] = "drop"
     """`drop` leaves them out, `cut` keeps their last tokens, `keep` lets them be; each is counted."""
 
-
-@dataclass(frozen=True)
-class Sequences:
-    """N token sequences, prompt then answer, end to end: a handful of arrays that Ray shares without a copy."""
-
-    tokens: np.ndarray  # [sum(lengths)] int32
-    offsets: np.ndarray  # [N + 1] int64, row i is tokens[offsets[i]:offsets[i + 1]]
-    prompt_lengths: np.ndarray  # [N] int32
-
-    def __len__(self) -> int:
-        return len(self.prompt_lengths)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[N] int64, tokens per row."""
-        return np.diff(self.offsets)
-
-    def padded(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The given rows, [B, T] int64, right-padded with 0."""
-        lengths = self.lengths[rows]
-        batch = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=np.int64)
-        for index, row in enumerate(rows):
-            batch[index, : lengths[index]] = self.tokens[self.offsets[row] : self.offsets[row + 1]]
-        return batch
-
-    @staticmethod
-    def build(rows: Sequence[tuple[list[int], list[int]]]) -> Sequences:
-        """From (prompt ids, answer ids) pairs."""
-        lengths = [len(prompt) + len(answer) for prompt, answer in rows]
-        return Sequences(
-            tokens=np.fromiter((i for prompt, answer in rows for i in (*prompt, *answer)), np.int32, sum(lengths)),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            prompt_lengths=np.array([len(prompt) for prompt, _ in rows], dtype=np.int32),
-        )
+    def rows_of(self, prompt: list[int], answers: Sequence[list[int]]) -> Tokenized:
+        if len(prompt) > self.max_prompt_tokens and self.overlong_prompts != "keep":
+            if self.overlong_prompts == "drop":
+                return "prompt too long"
+            prompt = prompt[-self.max_prompt_tokens :]
+        return ((prompt, []),)
 
 
-def answer_tokens(text: str, tokenizer: Any) -> list[int]:
-    """An answer's token ids with the eos that ends it: both are trained, the prompt is not."""
-    return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+class SequenceLimit(Config):
+    """What to do with prompts and answers that are too long together."""
+
+    max_tokens: PositiveInt = 512
+    """Prompt and answer together."""
+    overlong: Literal["drop", "cut"] = "cut"
+    """Rows over `max_tokens`: cut the answer (its eos goes with the rest), or drop the row; a pair is dropped whole.
+    Rows without room for any answer are dropped."""
+
+    def rows_of(self, prompt: list[int], answers: Sequence[list[int]]) -> Tokenized:
+        room = self.max_tokens - len(prompt)
+        if max(map(len, answers)) > room:
+            if self.overlong == "drop" or room < 1:
+                return "too long"
+            answers = [answer[:room] for answer in answers]
+            if len(answers) == 2 and answers[0] == answers[1]:
+                return "equal after the cut"
+        return tuple((prompt, answer) for answer in answers)
 
 
-def tokenize_answers(
-    answers: Sequence[Answer],
-    template: Template,
-    tokenizer: Any,
-    max_tokens: int,
-    overlong: Overlong,
-    tally: Tally,
-) -> Sequences:
-    """SFT rows. Rows of more than `max_tokens` are dropped, or their answers cut (the eos goes with the rest)."""
-    rows = []
-    for answer in answers:
-        prompt = template.encode(answer.prompt, tokenizer)
-        reply = answer_tokens(answer.text, tokenizer)
-        if len(prompt) + len(reply) > max_tokens:
-            if overlong == "drop" or len(prompt) >= max_tokens:
-                tally.drop("too long")
-                continue
-            reply = reply[: max_tokens - len(prompt)]
-        rows.append((prompt, reply))
-    return Sequences.build(rows)
+Limit = PromptLimit | SequenceLimit
 
 
-def tokenize_preferences(
-    pairs: Sequence[Preference],
-    template: Template,
-    tokenizer: Any,
-    max_tokens: int,
-    overlong: Overlong,
-    tally: Tally,
-) -> tuple[Sequences, Sequences]:
-    """(chosen, rejected) with the same rows; a pair is dropped whole, or both its answers cut."""
-    chosen, rejected = [], []
-    for pair in pairs:
-        prompt = template.encode(pair.prompt, tokenizer)
-        better, worse = answer_tokens(pair.chosen, tokenizer), answer_tokens(pair.rejected, tokenizer)
-        room = max_tokens - len(prompt)
-        if max(len(better), len(worse)) > room:
-            if overlong == "drop" or room < 1:
-                tally.drop("too long")
-                continue
-            better, worse = better[:room], worse[:room]
-            if better == worse:
-                tally.drop("equal after the cut")
-                continue
-        chosen.append((prompt, better))
-        rejected.append((prompt, worse))
-    return Sequences.build(chosen), Sequences.build(rejected)
+def tokenize(records: Sequence[Record], template: Template, tokenizer: Any, limit: Limit) -> list[Tokenized]:
+    """Each record as rows of tokens, or the reason why it is left out.
+
+    An answer ends with the tokenizer's eos: both are trained, the prompt is not. The whole batch is encoded in two
+    calls, each of which uses all cores.
+    """
+    try:
+        prompts = template.encode_batch([record.prompt for record in records], tokenizer)
+    except UserError as error:
+        raise DataError(f"{_first_refused(records, template, tokenizer)}: {error}") from None
+    texts = [text for record in records for text in record.answers]
+    encoded = iter(encode_texts(texts, tokenizer, add_special_tokens=False))
+    eos = tokenizer.eos_token_id
+    return [
+        limit.rows_of(prompt, [[*next(encoded), eos] for _ in record.answers])
+        for record, prompt in zip(records, prompts, strict=True)
+    ]
 
 
-def tokenize_prompts(
-    prompts: Sequence[PromptText], template: Template, tokenizer: Any, limit: PromptLimit, tally: Tally
-) -> list[Prompt]:
-    """Prompts for PPO; ids are positions in the result. Over-long ones follow `limit` and are counted."""
-    kept: list[Prompt] = []
-    for prompt in prompts:
-        ids = template.encode(prompt, tokenizer)
-        if len(ids) > limit.max_prompt_tokens and limit.overlong_prompts != "keep":
-            if limit.overlong_prompts == "drop":
-                tally.drop("prompt too long")
-                continue
-            ids = ids[-limit.max_prompt_tokens :]
-        kept.append(Prompt(id=len(kept), token_ids=tuple(ids)))
-    return kept
+def _first_refused(records: Sequence[Record], template: Template, tokenizer: Any) -> str:
+    for record in records:
+        try:
+            template.as_text(record.prompt, tokenizer)
+        except UserError:
+            return str(record.origin)
+    raise AssertionError("the template refused one of them")

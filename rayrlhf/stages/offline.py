@@ -20,58 +20,62 @@ from rayrlhf.actors.mailbox import deliver_to
 from rayrlhf.actors.placement import check_capacity, cluster_nodes, plan_placement
 from rayrlhf.config import ConfigError
 from rayrlhf.data.batching import epoch_batches
-from rayrlhf.data.reader import Tally
+from rayrlhf.data.prepare import TokenSet
+from rayrlhf.data.records import Kind
 from rayrlhf.metrics import MetricsLog
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.run_directory import RunDirectory
+from rayrlhf.stages.data_inputs import prepare_with_progress
 from rayrlhf.stages.offline_config import OfflineConfig
 from rayrlhf.stages.offline_inputs import check_context, resolve_paths
 from rayrlhf.workers.offline import OfflineWorker
 from rayrlhf.workers.parallel import Ranks
 
-DataT = TypeVar("DataT")
 ConfigT = TypeVar("ConfigT", bound=OfflineConfig)
 Builder = Callable[[Ranks], OfflineWorker]
 
 
 @dataclass(frozen=True)
-class Stage(Generic[ConfigT, DataT]):
+class Stage(Generic[ConfigT]):
     """What distinguishes one offline stage from another."""
 
     title: str
     shown: tuple[str, ...]
     """Metrics of the console's line."""
-    read: Callable[[ConfigT, Any, Tally], tuple[DataT, DataT]]
-    """(config, tokenizer, tally) → training rows and held-out rows."""
-    count: Callable[[DataT], int]
-    build: Callable[[ConfigT, int, DataT, DataT, Ranks], OfflineWorker]
+    kind: Kind
+    """What the data is read for."""
+    build: Callable[[ConfigT, int, TokenSet, TokenSet, Ranks], OfflineWorker]
     """(config, optimizer steps, training rows, held-out rows, ranks) → one rank's worker."""
 
 
-def run_offline(stage: Stage[ConfigT, DataT], config: ConfigT) -> RunDirectory:
+def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
     """Check the input, then train `config.model`; the result is in `model/` of the run directory."""
     config = resolve_paths(config)
     read_model_config(config.model)
     tokenizer = load_tokenizer(config.model)
     check_context(config)
-    tally = Tally()
-    training, heldout = stage.read(config, tokenizer, tally)
+    data = prepare_with_progress(config.data, stage.kind, tokenizer, config.data, config.run.seed)
     connect_for(config)
-    directory = RunDirectory.create(config.run, config, [config.model, *config.data.train, *config.data.heldout])
-    directory.write_lineage([*config.data.train, *config.data.heldout], {"start": config.model})
-    schedule = schedule_of(config, stage.count(training))
-    data = [ray.put(training), ray.put(heldout)]
+    directory = RunDirectory.create(config.run, config, [config.model, *config.data.files])
+    directory.write_lineage(data.sources, {"start": config.model})
+    directory.write_data_report(data.account.as_dict(), data.rejected)
+    schedule = schedule_of(config, len(data.train[0]))
+    parts = [ray.put(data.train), ray.put(data.heldout)]  # one copy a node, which all of its workers read in place
 
     def build(ranks: Ranks) -> OfflineWorker:
-        own_training, own_heldout = ray.get(data)
+        own_training, own_heldout = ray.get(parts)
         return stage.build(config, schedule.total_steps, own_training, own_heldout, ranks)
 
     with MetricsLog(directory.path, stage.title, schedule.total_steps, stage.shown) as log:
-        log.say(f"data: {tally}; {stage.count(training)} to train on, {stage.count(heldout)} held out")
+        log.say(f"data: {data.account}; {len(data.train[0])} to train on, {len(data.heldout[0])} held out")
+        for note, count in data.account.notes.items():
+            log.say(f"data: {count} {note}")
         log.say(f"run: {directory.path}")
         first, last = train(config, directory, log, schedule, build)
     directory.write_summary(
-        {"rows": tally.kept, "dropped": tally.dropped} | {f"first/{k}": v for k, v in first.items()} | last
+        {"rows": data.account.kept, "rejected": dict(data.account.rejected)}
+        | {f"first/{k}": v for k, v in first.items()}
+        | last
     )
     return directory
 

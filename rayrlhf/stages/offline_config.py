@@ -6,24 +6,16 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from rayrlhf.actors.placement import Resources
 from rayrlhf.config import Config
-from rayrlhf.data.templates import ChatTemplate, Template
-from rayrlhf.data.tokens import Overlong
+from rayrlhf.data.prepare import DataConfig
+from rayrlhf.data.tokens import SequenceLimit
 from rayrlhf.run_directory import RunConfig
 from rayrlhf.workers.trainee import TrainingConfig
 
 
-class OfflineData(Config):
-    """Data files of an offline stage."""
+class OfflineData(DataConfig, SequenceLimit):
+    """Data of an offline stage, and what to do with long rows."""
 
-    train: list[str] = Field(min_length=1)
-    heldout: list[str] = Field(default=[])
-    """Files to evaluate on; without any, a share of the training prompts is held out."""
     heldout_share: float = Field(default=0.05, gt=0, lt=1)
-    template: Template = ChatTemplate()
-    max_tokens: PositiveInt = 512
-    """Prompt and answer together."""
-    overlong: Overlong = "cut"
-    """Rows over `max_tokens`: cut the answer, or drop the row; rows without room for any answer are dropped."""
 
 
 class OfflineConfig(Config):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 from rayrlhf.config import ConfigError
-from rayrlhf.data.reader import DataError, Tally
-from rayrlhf.data.tokens import Sequences
 from rayrlhf.models import read_model_config
 from rayrlhf.run_directory import resolve
 from rayrlhf.stages.offline_config import OfflineConfig
@@ -16,11 +14,7 @@ ConfigT = TypeVar("ConfigT", bound=OfflineConfig)
 
 def resolve_paths(config: ConfigT) -> ConfigT:
     """The configuration with absolute paths, as workers in other working directories need them."""
-    tree = config.model_dump()
-    tree["model"] = resolve(config.model)
-    for part in ("train", "heldout"):
-        tree["data"][part] = [resolve(path) for path in tree["data"][part]]
-    return type(config).model_validate(tree)
+    return config.model_copy(update={"model": resolve(config.model), "data": config.data.resolved()})
 
 
 def check_context(config: OfflineConfig) -> None:
@@ -31,10 +25,3 @@ def check_context(config: OfflineConfig) -> None:
             f"data.max_tokens is {config.data.max_tokens}, but model {config.model!r} takes {limit}: "
             f"set data.max_tokens={limit} or less"
         )
-
-
-def some(data: Sequences, setting: str, tally: Tally) -> Sequences:
-    """`data`, if it has rows. Raises DataError otherwise."""
-    if not len(data):
-        raise DataError(f"{setting}: no row is left: {tally}; raise data.max_tokens, or give it more rows")
-    return data

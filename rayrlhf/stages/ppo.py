@@ -38,13 +38,14 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
     connect()
     plan = plan_placement(config.roles, config.placement.colocate)
     check_capacity(plan, config.roles, cluster_nodes())
-    directory = RunDirectory.create(config.run, config, [*inputs.files, *inputs.models.values()])
-    directory.write_lineage(inputs.files, inputs.models)
+    directory = RunDirectory.create(config.run, config, [*config.data.files, *inputs.models.values()])
+    directory.write_lineage(inputs.data.sources, inputs.models)
+    directory.write_data_report(inputs.data.account.as_dict(), inputs.data.rejected)
     with (
         MetricsLog(directory.path, "ppo", config.num_steps, SHOWN) as log,
         Roles(config, Reservation(plan, config.placement), inputs.eos_token_id, inputs.max_model_len) as roles,
     ):
-        log.say(f"prompts: {inputs.tally}; held out: {len(inputs.heldout)}; run: {directory.path}")
+        log.say(f"prompts: {inputs.data.account}; held out: {len(inputs.heldout)}; run: {directory.path}")
         ready = roles.wait_until_ready()
         log.say("actors ready: " + ", ".join(f"{role} {seconds:.1f} s" for role, seconds in ready.items()))
         directory.write_summary(_loop(config, inputs, roles, log, directory, submitted))

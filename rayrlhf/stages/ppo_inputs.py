@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.config import ConfigError
-from rayrlhf.data.reader import DataError, Tally, read_prompts
-from rayrlhf.data.splits import split_by_prompt
-from rayrlhf.data.tokens import tokenize_prompts
+from rayrlhf.data.prepare import Prepared
+from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.models.folder import check_same_vocabulary
 from rayrlhf.run_directory import resolve
+from rayrlhf.stages.data_inputs import prepare_with_progress
 from rayrlhf.types import Prompt, SampleRequest, sample_seed
 
 
@@ -22,10 +22,9 @@ class PPOInputs:
     prompts: list[Prompt]
     heldout: list[SampleRequest]
     """Held-out prompts with seeds that stay the same from evaluation to evaluation."""
-    tally: Tally
+    data: Prepared
     eos_token_id: int
     max_model_len: int
-    files: list[str]
     models: dict[str, str]
 
 
@@ -37,9 +36,7 @@ def resolve_paths(config: PPOConfig) -> PPOConfig:
     for role in ("reference", "critic"):
         if tree[role]["model"]:
             tree[role]["model"] = resolve(tree[role]["model"])
-    for part in ("train", "heldout"):
-        tree["data"][part] = [resolve(path) for path in tree["data"][part]]
-    return PPOConfig.model_validate(tree)
+    return PPOConfig.model_validate(tree).model_copy(update={"data": config.data.resolved()})
 
 
 def load_inputs(config: PPOConfig) -> PPOInputs:
@@ -55,21 +52,12 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     tokenizer = load_tokenizer(config.model)
     for model in dict.fromkeys(models.values()):
         check_same_vocabulary(config.model, model)
-    tally = Tally()
-    records = read_prompts(config.data.train, tally)
-    if config.data.heldout:
-        heldout_records = read_prompts(config.data.heldout, Tally())
-    else:
-        records, heldout_records = split_by_prompt(
-            records, lambda prompt: prompt.key, config.data.heldout_share, config.run.seed
-        )
-    prompts = tokenize_prompts(records, config.data.template, tokenizer, config.data, tally)
-    if not prompts:
-        raise DataError(f"data.train: no prompt is left: {tally}; raise data.max_prompt_tokens")
+    data = prepare_with_progress(config.data, "prompts", tokenizer, config.data, config.run.seed)
+    prompts = _prompts(data.train[0])
     heldout = [
         SampleRequest(prompt, 0, sample_seed(config.run.seed, 0, prompt.id, 0))
-        for prompt in tokenize_prompts(heldout_records, config.data.template, tokenizer, config.data, Tally())
-    ][: config.evaluation.num_prompts]
+        for prompt in _prompts(data.heldout[0])[: config.evaluation.num_prompts]
+    ]
     config.sampler.engine.check_model(read_model_config(config.model), on_gpu=config.sampler.num_gpus > 0)
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *(request.prompt for request in heldout)])
     needed = longest + config.sampling.max_completion_length
@@ -83,9 +71,13 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     return PPOInputs(
         prompts=prompts,
         heldout=heldout,
-        tally=tally,
+        data=data,
         eos_token_id=tokenizer.eos_token_id,
         max_model_len=needed,
-        files=[*config.data.train, *config.data.heldout],
         models=models,
     )
+
+
+def _prompts(data: Sequences) -> list[Prompt]:
+    """Ids are positions in the data."""
+    return [Prompt(id=index, token_ids=tuple(data.row(index).tolist())) for index in range(len(data))]

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rayrlhf.data.reader import Tally, read_preferences
-from rayrlhf.data.records import Preference
-from rayrlhf.data.splits import split_by_prompt
-from rayrlhf.data.tokens import Sequences, tokenize_preferences
+from rayrlhf.data.augment import Augmentation
+from rayrlhf.data.prepare import TokenSet
 from rayrlhf.models import load_tokenizer
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.offline import Stage, run_offline
-from rayrlhf.stages.offline_config import OfflineConfig
-from rayrlhf.stages.offline_inputs import some
+from rayrlhf.stages.offline_config import OfflineConfig, OfflineData
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker
 
-Pairs = tuple[Sequences, Sequences]
+
+class PairData(OfflineData):
+    """Pairs of a better and a worse answer."""
+
+    augment: Augmentation | None = None
+    """Made negatives beside the real ones."""
 
 
 class RewardModelConfig(OfflineConfig):
     """Everything `jobs/reward_model.py` reads."""
 
+    data: PairData
     loss: PairwiseLoss = PairwiseLoss()
 
 
@@ -30,37 +31,16 @@ def run_reward_model(config: RewardModelConfig) -> RunDirectory:
     return run_offline(STAGE, config)
 
 
-def _read(config: RewardModelConfig, tokenizer: Any, tally: Tally) -> tuple[Pairs, Pairs]:
-    data = config.data
-    pairs = read_preferences(data.train, tally)
-    if data.heldout:
-        heldout = read_preferences(data.heldout, tally)
-    else:
-        pairs, heldout = split_by_prompt(pairs, lambda pair: pair.prompt.key, data.heldout_share, config.run.seed)
-
-    def tokens(records: list[Preference], setting: str) -> Pairs:
-        chosen, rejected = tokenize_preferences(
-            records, data.template, tokenizer, data.max_tokens, data.overlong, tally
-        )
-        return some(chosen, setting, tally), rejected
-
-    return tokens(pairs, "data.train"), tokens(heldout, "data.heldout")
-
-
-def _count(pairs: Pairs) -> int:
-    return len(pairs[0])
-
-
 def _build(
-    config: RewardModelConfig, total_steps: int, training: Pairs, heldout: Pairs, ranks: Ranks
+    config: RewardModelConfig, total_steps: int, training: TokenSet, heldout: TokenSet, ranks: Ranks
 ) -> RewardModelWorker:
     return RewardModelWorker(
         config.model,
         load_tokenizer(config.model),
         config.training,
         config.loss,
-        training,
-        heldout,
+        (training[0], training[1]),
+        (heldout[0], heldout[1]),
         total_steps,
         ranks,
     )
@@ -69,7 +49,6 @@ def _build(
 STAGE = Stage(
     title="reward model",
     shown=("reward_model/loss", "eval/accuracy", "eval/longer_answer_accuracy", "eval/num_pairs"),
-    read=_read,
-    count=_count,
+    kind="preferences",
     build=_build,
 )

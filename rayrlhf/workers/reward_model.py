@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from rayrlhf.config import Config
-from rayrlhf.data.tokens import Sequences
+from rayrlhf.data.sequences import Sequences
 from rayrlhf.functional import pairwise_loss
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.models.scalar import Pooling, pool_scores
@@ -62,7 +62,7 @@ class RewardModelWorker(OfflineWorker):
                 "reward_model/accuracy": (chosen > rejected).sum() / num_pairs,
             }
 
-        report = self.trainee.step(self.plan(_pair_lengths(self._train)[rows]), loss_of)
+        report = self.trainee.step(self.plan(_pair_lengths(self._train, rows)), loss_of)
         report.shared = {f"reward_model/{name}": value for name, value in report.shared.items()}
         return merge_reports(report, self.trainee.ranks.world_size)
 
@@ -88,7 +88,7 @@ class RewardModelWorker(OfflineWorker):
         """Raw scores of every pair, (chosen [N], rejected [N]), on every rank."""
         self.trainee.module.eval()
         own: list[tuple[list[int], np.ndarray, np.ndarray]] = []
-        for picked in self.plan(_pair_lengths(data)):
+        for picked in self.plan(_pair_lengths(data, np.arange(len(data[0])))):
             with self.trainee.autocast():
                 chosen, rejected = self._scores(data, np.array(picked or [0]))
             if picked:
@@ -104,12 +104,12 @@ class RewardModelWorker(OfflineWorker):
         chosen, rejected = (side.padded(rows) for side in data)
         width = max(chosen.shape[1], rejected.shape[1])
         tokens = np.concatenate([np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in (chosen, rejected)])
-        lengths = np.concatenate([side.lengths[rows] for side in data])
+        lengths = np.concatenate([side.lengths_of(rows) for side in data])
         outputs = self.trainee.module(self.to_device(tokens))
         scores = pool_scores(outputs, self.to_device(lengths), self._loss.pooling)
         return scores[: len(rows)], scores[len(rows) :]
 
 
-def _pair_lengths(data: tuple[Sequences, Sequences]) -> np.ndarray:
-    """[N] tokens that a pair costs: both answers, padded to the longer."""
-    return 2 * np.maximum(data[0].lengths, data[1].lengths)
+def _pair_lengths(data: tuple[Sequences, Sequences], rows: np.ndarray) -> np.ndarray:
+    """[b] tokens that each pair costs: both answers, padded to the longer."""
+    return 2 * np.maximum(*(side.lengths_of(rows) for side in data))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rayrlhf.data.tokens import Sequences
+from rayrlhf.data.sequences import Sequences
 from rayrlhf.functional import masked_sum
 from rayrlhf.models import Policy
 from rayrlhf.workers.offline import OfflineWorker, merge_reports, sum_over_ranks
@@ -45,7 +45,7 @@ class SFTWorker(OfflineWorker):
             loss = self._negative_logprob(self._train, rows[picked]) / num_tokens
             return loss, {"sft/loss": loss}
 
-        report = self.trainee.step(self.plan(self._train.lengths[rows]), loss_of)
+        report = self.trainee.step(self.plan(self._train.lengths_of(rows)), loss_of)
         report.shared = {f"sft/{name}": value for name, value in report.shared.items()}
         return merge_reports(report, self.trainee.ranks.world_size)
 
@@ -76,7 +76,7 @@ def label_mask(data: Sequences, rows: np.ndarray, train_on_prompt: bool) -> np.n
 
     The first token has nothing before it and is never trained.
     """
-    lengths = data.lengths[rows]
+    lengths = data.lengths_of(rows)
     positions = np.arange(int(lengths.max(initial=1)))
     first = np.ones(len(rows), dtype=np.int64) if train_on_prompt else data.prompt_lengths[rows].astype(np.int64)
     return (positions >= np.maximum(first, 1)[:, None]) & (positions < lengths[:, None])
@@ -84,4 +84,4 @@ def label_mask(data: Sequences, rows: np.ndarray, train_on_prompt: bool) -> np.n
 
 def _trained_tokens(data: Sequences, rows: np.ndarray, train_on_prompt: bool) -> int:
     first = np.ones(len(rows), dtype=np.int64) if train_on_prompt else np.maximum(data.prompt_lengths[rows], 1)
-    return int((data.lengths[rows] - first).sum())
+    return int((data.lengths_of(rows) - first).sum())

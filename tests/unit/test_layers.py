@@ -111,6 +111,8 @@ PURE = (
     "rayrlhf.config",
     "rayrlhf.data.reader",
     "rayrlhf.data.tokens",
+    "rayrlhf.data.prepare",
+    "rayrlhf.data.cleaning",
     "rayrlhf.data.batching",
     "rayrlhf.data.splits",
     "rayrlhf.data.templates",

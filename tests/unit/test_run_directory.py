@@ -1,6 +1,5 @@
 """Where a run lives: taken names, missing room, and what `runs/` means."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -121,14 +120,21 @@ def test_other_paths_become_absolute_and_hub_names_stay(tmp_path, monkeypatch):
     assert resolve("~/models") == str(tmp_path / "models")
 
 
-def test_lineage_holds_the_hash_of_every_data_file(runs, tmp_path):
-    data = tmp_path / "data.jsonl"
-    data.write_bytes(b"rows")
+def test_lineage_holds_the_hash_of_every_source(runs):
     directory = create("demo")
-    directory.write_lineage([str(data)], {"start": "some/model"})
+    directory.write_lineage({"data.jsonl": "abc"}, {"start": "some/model"})
     lineage = json.loads((directory.path / "lineage.json").read_text())
-    assert lineage["data"] == {str(data): hashlib.sha256(b"rows").hexdigest()}
+    assert lineage["data"] == {"data.jsonl": "abc"}
     assert lineage["models"] == {"start": "some/model"}
+
+
+def test_the_data_report_has_the_account_and_the_rejected_rows(runs, tmp_path):
+    directory = create("demo")
+    rejected = tmp_path / "left_out.jsonl"
+    rejected.write_text("{}\n")
+    directory.write_data_report({"rows": 3}, rejected)
+    assert json.loads((directory.path / "data.json").read_text()) == {"rows": 3}
+    assert (directory.path / "rejected.jsonl").read_text() == "{}\n"
 
 
 def test_the_summary_is_readable_json(runs):

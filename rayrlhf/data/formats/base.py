@@ -2,33 +2,138 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from rayrlhf.data.records import Answer, Preference, PromptText
+from rayrlhf.data.account import Rejected
+from rayrlhf.data.files.base import BadRow
+from rayrlhf.data.files.json_lines import parse
+from rayrlhf.data.records import Answer, Kind, Message, Origin, Preference, PromptText, Record
+from rayrlhf.data.rules import RowRules
 
 
 class Row(BaseModel):
     """One row of a data file. A subclass says what the row offers by overriding the methods that apply."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, populate_by_name=True)
 
     name: ClassVar[str]
+    gives: ClassVar[tuple[Kind, ...]]
+    """What it can be read for, the richest first."""
 
-    def prompt_text(self) -> PromptText:
-        """What is asked. Every format has it."""
-        raise TypeError(f"{type(self).__name__} rows have no prompt")
-
-    def answer(self) -> Answer | None:
-        """The answer to imitate, or None if this format has none."""
-        return None
-
-    def preference(self) -> Preference | None:
-        """The better and the worse answer, or None if this format has none."""
-        return None
+    @classmethod
+    def recognises(cls, value: dict[str, Any]) -> bool:
+        """Whether a raw row is of this format; by its keys unless a subclass looks closer."""
+        return cls.required() <= value.keys()
 
     @classmethod
     def required(cls) -> frozenset[str]:
         """The keys that a row of this format must have."""
-        return frozenset(name for name, field in cls.model_fields.items() if field.is_required())
+        return frozenset(field.alias or name for name, field in cls.model_fields.items() if field.is_required())
+
+    @classmethod
+    def reads(cls, field: str) -> bool:
+        """Whether rows of this format have such a field."""
+        return field in cls.model_fields
+
+    @classmethod
+    def missing(cls, value: dict[str, Any]) -> list[str]:
+        """The columns that `value` has not."""
+        return sorted(cls.required() - value.keys())
+
+    def prompt_text(self) -> PromptText:
+        """What is asked. Every format has it."""
+        raise NotImplementedError
+
+    def prompts(self, origin: Origin) -> list[Record]:
+        """The prompts of this row."""
+        return [Record(self.prompt_text(), origin=origin)]
+
+    def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
+        """The answers to imitate: the best one, where a row has several. Raises Rejected if this row has none."""
+        best = self.preferences(origin, rules)[0]
+        return [Answer(best.prompt, best.chosen, origin=origin)]
+
+    def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
+        """Pairs of a better and a worse answer. Raises Rejected if this row has none."""
+        raise NotImplementedError
+
+
+class GroupedRow(Row):
+    """A row that means something only beside others: all rows of one `group_key` make records together."""
+
+    def group_key(self) -> str:
+        """What the rows of one group share."""
+        raise NotImplementedError
+
+    @classmethod
+    def group_preferences(
+        cls, rows: Sequence[Any], origins: Sequence[Origin], rules: RowRules
+    ) -> tuple[list[Preference], dict[int, str], dict[str, int]]:
+        """(pairs, {index of a row that is in no pair: reason}, {reason: pairs that could not be made})."""
+        raise NotImplementedError
+
+
+ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+"""Other names that files give the roles."""
+
+
+class Turn(BaseModel):
+    """A message as files write it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    role: Annotated[
+        Literal["system", "user", "assistant"],
+        BeforeValidator(lambda role: ROLES.get(role, role) if isinstance(role, str) else role),
+    ]
+    content: str
+
+    def message(self) -> Message:
+        return Message(self.role, self.content)
+
+
+def _from_cell(value: Any) -> Any:
+    """CSV cells hold text; a list or mapping is written in them as JSON."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        found = parse(value)
+        if not isinstance(found, BadRow):
+            return found
+        if found.reason == "half of a character":
+            raise Rejected(found.reason, found.detail)
+    return value
+
+
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+FromCell = BeforeValidator(_from_cell)
+"""For lists and mappings, which CSV writes as JSON text."""
+Whole = Annotated[int, Field(strict=False), BeforeValidator(_no_truth_value)]
+"""A whole number, which CSV writes as text and some tables as 1.0."""
+Score = Annotated[float, Field(strict=False, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+
+
+def several(origin: Origin, count: int, rule: str | None = None, notes: tuple[str, ...] = ()) -> Origin:
+    """The origin of each of `count` records made from one row, by `rule`."""
+    if count == 1 and rule is None and not notes:
+        return origin
+    return replace(origin, siblings=count, rule=rule, notes=notes)
+
+
+def pairs_of(
+    prompt: PromptText,
+    answers: Sequence[str],
+    indices: Sequence[tuple[int, int]],
+    origin: Origin,
+    rule: str,
+    notes: tuple[str, ...] = (),
+) -> list[Preference]:
+    """Preferences from (better, worse) indices of `answers`."""
+    own = several(origin, len(indices), rule, notes)
+    return [Preference(prompt, answers[better], answers[worse], origin=own) for better, worse in indices]

@@ -1,29 +1,33 @@
-"""Chats: `{messages: [{role, content}, …]}`. A last assistant message is the answer; without one it is a prompt."""
+"""Chats: `{messages: [{role, content}, …]}`, and kochatgpt's conversations in plain text."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from rayrlhf.data.formats.base import Row
-from rayrlhf.data.records import Answer, Message, PromptText
-
-
-class Turn(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-    role: Literal["system", "user", "assistant"]
-    content: str
+from rayrlhf.data.account import Rejected
+from rayrlhf.data.formats.base import FromCell, Row, Turn, several
+from rayrlhf.data.records import Answer, Kind, Origin, PromptText
+from rayrlhf.data.rules import RowRules
 
 
 class Chat(Row):
     name: ClassVar[str] = "chat"
-    messages: list[Turn] = Field(min_length=1)
+    gives: ClassVar[tuple[Kind, ...]] = ("answers", "prompts")
+    messages: Annotated[list[Turn], FromCell, Field(min_length=1)]
 
     def prompt_text(self) -> PromptText:
+        """All before a last assistant's turn; a chat that ends otherwise is a prompt as a whole."""
         turns = self.messages[:-1] if self.messages[-1].role == "assistant" else self.messages
-        return PromptText(tuple(Message(turn.role, turn.content) for turn in turns))
+        return PromptText(tuple(turn.message() for turn in turns))
 
-    def answer(self) -> Answer | None:
-        last = self.messages[-1]
-        return Answer(self.prompt_text(), last.content) if last.role == "assistant" else None
+    def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
+        messages = tuple(turn.message() for turn in self.messages)
+        ends = [at for at, message in enumerate(messages) if message.role == "assistant" and at > 0]
+        if rules.turns == "last":
+            ends = [at for at in ends[-1:] if at == len(messages) - 1]
+        if not ends:
+            raise Rejected("no answer at the end", "the chat has no turn of the assistant to learn")
+        own = several(origin, len(ends))
+        return [Answer(PromptText(messages[:at]), messages[at].content, origin=own) for at in ends]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row
-from rayrlhf.data.records import Answer, PromptText, without_end_marker
+from rayrlhf.data.records import Answer, Kind, Origin, PromptText
+from rayrlhf.data.rules import RowRules
 
 
 class Instruction(Row):
     name: ClassVar[str] = "instruction"
+    gives: ClassVar[tuple[Kind, ...]] = ("answers", "prompts")
     instruction: str
     output: str
     input: str | None = None
@@ -17,5 +19,5 @@ class Instruction(Row):
     def prompt_text(self) -> PromptText:
         return PromptText.of(self.instruction, self.input)
 
-    def answer(self) -> Answer:
-        return Answer(self.prompt_text(), without_end_marker(self.output))
+    def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
+        return [Answer(self.prompt_text(), self.output, origin=origin)]

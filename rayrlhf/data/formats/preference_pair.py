@@ -1,24 +1,28 @@
-"""vaiv pairs: `{prompt, chosen, rejected}` with strings."""
+"""vaiv pairs, and most preference sets: `{prompt, chosen, rejected}` with strings; `input` is a context."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rayrlhf.data.formats.base import Row
-from rayrlhf.data.records import Answer, Preference, PromptText, without_end_marker
+from rayrlhf.data.records import Kind, Origin, Preference, PromptText
+from rayrlhf.data.rules import RowRules
 
 
 class PreferencePair(Row):
     name: ClassVar[str] = "preference_pair"
+    gives: ClassVar[tuple[Kind, ...]] = ("preferences", "answers", "prompts")
     prompt: str
     chosen: str
     rejected: str
+    input: str | None = None
+
+    @classmethod
+    def recognises(cls, value: dict[str, Any]) -> bool:
+        return cls.required() <= value.keys() and not any(isinstance(value[key], list) for key in cls.required())
 
     def prompt_text(self) -> PromptText:
-        return PromptText.of(self.prompt)
+        return PromptText.of(self.prompt, self.input)
 
-    def answer(self) -> Answer:
-        return Answer(self.prompt_text(), without_end_marker(self.chosen))
-
-    def preference(self) -> Preference:
-        return Preference(self.prompt_text(), without_end_marker(self.chosen), without_end_marker(self.rejected))
+    def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
+        return [Preference(self.prompt_text(), self.chosen, self.rejected, origin=origin)]

@@ -1,20 +1,23 @@
-"""kochatgpt SFT, and most hand-made sets: `{prompt, completion}`."""
+"""Most hand-made sets: `{prompt, completion, input?}`."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row
-from rayrlhf.data.records import Answer, PromptText, without_end_marker
+from rayrlhf.data.records import Answer, Kind, Origin, PromptText
+from rayrlhf.data.rules import RowRules
 
 
 class PromptCompletion(Row):
     name: ClassVar[str] = "prompt_completion"
+    gives: ClassVar[tuple[Kind, ...]] = ("answers", "prompts")
     prompt: str
     completion: str
+    input: str | None = None
 
     def prompt_text(self) -> PromptText:
-        return PromptText.of(self.prompt)
+        return PromptText.of(self.prompt, self.input)
 
-    def answer(self) -> Answer:
-        return Answer(self.prompt_text(), without_end_marker(self.completion))
+    def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
+        return [Answer(self.prompt_text(), self.completion, origin=origin)]

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from rayrlhf.config import Config, UserError
+from jinja2 import TemplateError
+
+from rayrlhf.config import UserError
 from rayrlhf.data.records import PromptText
+from rayrlhf.data.templates.base import BaseTemplate
 
 
-class ChatTemplate(Config):
+class ChatTemplate(BaseTemplate):
     """Renders conversations as the model was trained to read them."""
+
+    adds_special_tokens: ClassVar[bool] = False
 
     kind: Literal["chat"] = "chat"
     system: str | None = None
     """A system message put before every conversation that has none."""
+    jinja: str | None = None
+    """A chat template to use instead of the tokenizer's own, or where it has none."""
 
-    def encode(self, prompt: PromptText, tokenizer: Any) -> list[int]:
-        """Token ids up to where the assistant's answer begins. A context is put below the last message."""
-        if not tokenizer.chat_template:
+    def as_text(self, prompt: PromptText, tokenizer: Any) -> str:
+        """The conversation up to where the assistant's answer begins. A context is put below the last message.
+
+        Raises UserError without a chat template, or if it refuses the conversation, as some do with system messages.
+        """
+        if not (self.jinja or tokenizer.chat_template):
             raise UserError(
                 "template.kind=chat, but the tokenizer has no chat template: "
-                "choose template.kind=kochatgpt, kullm or custom"
+                "set template.jinja, or choose template.kind=kochatgpt, kullm or custom"
             )
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         if prompt.context:
             messages[-1]["content"] += f"\n\n{prompt.context}"
         if self.system and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system})
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer(text, add_special_tokens=False).input_ids)
+        try:
+            text = tokenizer.apply_chat_template(
+                messages, chat_template=self.jinja, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            name = "template.jinja" if self.jinja else "the tokenizer's chat template"
+            raise UserError(f"{name} cannot write this conversation: {error}") from None
+        return str(text)

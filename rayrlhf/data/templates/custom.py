@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import field_validator
@@ -24,10 +25,18 @@ class CustomTemplate(TextTemplate):
             raise ValueError("write {prompt} where the prompt goes")
         return text
 
+    @field_validator("text_with_input")
+    @classmethod
+    def _has_prompt_and_input(cls, text: str | None) -> str | None:
+        if text is not None and not ("{prompt}" in text and "{input}" in text):
+            raise ValueError("write {prompt} and {input} where they go")
+        return text
+
     def render(self, prompt: PromptText) -> str:
         message = self.single_message(prompt)
         if prompt.context and self.text_with_input:
-            return self.text_with_input.replace("{prompt}", message).replace("{input}", prompt.context)
+            values = {"{prompt}": message, "{input}": prompt.context}
+            return re.sub(r"\{prompt\}|\{input\}", lambda place: values[place[0]], self.text_with_input)
         if prompt.context:
             message = f"{message}\n{prompt.context}"
         return self.text.replace("{prompt}", message)

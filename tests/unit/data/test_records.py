@@ -1,34 +1,8 @@
 """Records: end markers, emptiness and what makes two prompts equal."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rayrlhf.data.records import Message, PromptText, visible, without_end_marker
-
-END = "<|endoftext|>"
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        (f"끝{END}", "끝"),
-        (f"{END}start", f"{END}start"),
-        (f"middle{END}more", f"middle{END}more"),
-        (f"{END}{END}", END),
-        # str.strip would take these letters away as well.
-        (f"the next>{END}", "the next>"),
-        ("text", "text"),
-        ("<|end|>", "<|end|>"),
-    ],
-)
-def test_the_end_marker_is_removed_as_a_suffix_only(text, wanted):
-    assert without_end_marker(text) == wanted
-
-
-@given(st.text())
-def test_whatever_stands_before_the_end_marker_is_kept(text):
-    assert without_end_marker(text + END) == text
+from rayrlhf.data.records import Message, PromptText, visible
 
 
 @pytest.mark.parametrize("text", ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n"])

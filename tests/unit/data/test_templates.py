@@ -10,7 +10,9 @@ from rayrlhf.config import Config, ConfigError, UserError, parse_config
 from rayrlhf.data.records import Message, PromptText
 from rayrlhf.data.templates import ChatTemplate, CustomTemplate, KochatgptTemplate, KullmTemplate, Template
 
-KULLM_FILE = Path(__file__).parents[3] / "../shared/data/vaiv/templates/kullm.json"
+SHARED = Path(__file__).parents[3] / "../shared/data"
+KULLM_FILE = SHARED / "vaiv/templates/kullm.json"
+KOGPT2 = SHARED / "tokenizer_kogpt2_v1"
 QUESTION = "불고기용 고기는 한우가 좋나요?"
 CONVERSATION = PromptText((Message("user", "안녕"), Message("assistant", "네"), Message("user", "누구세요?")))
 
@@ -101,6 +103,8 @@ def test_a_custom_template_may_have_a_variant_with_input():
 def test_braces_in_a_prompt_are_left_alone():
     assert CustomTemplate(text="{prompt}!").render(PromptText.of("{0} {name} %s")) == "{0} {name} %s!"
     assert KullmTemplate().render(PromptText.of("{x}")).count("{x}") == 1
+    both = CustomTemplate(text="{prompt}", text_with_input="{prompt} + {input}")
+    assert both.render(PromptText.of("{input} \\1", "{prompt}")) == "{input} \\1 + {prompt}"
 
 
 @pytest.mark.parametrize("template", [KochatgptTemplate(), KullmTemplate(), CustomTemplate(text="{prompt}")])
@@ -112,17 +116,98 @@ def test_a_text_template_refuses_a_conversation_and_names_the_chat_template(temp
 def test_an_eos_that_a_tokenizer_puts_after_every_text_is_no_part_of_a_prompt():
     class EndsWithEos:
         eos_token_id = 7
+        chat_template = "{{ messages[0].content }}"
 
-        def __call__(self, text):
-            return type("Encoding", (), {"input_ids": [1, 2, 7]})
+        def __call__(self, texts, add_special_tokens):
+            return type("Encoding", (), {"input_ids": [[1, 2] + [7] * add_special_tokens for _ in texts]})
+
+        def apply_chat_template(self, messages, chat_template, tokenize, add_generation_prompt):
+            return messages[0]["content"]
 
     assert KullmTemplate().encode(PromptText.of("a"), EndsWithEos()) == [1, 2]
+    assert ChatTemplate().encode(PromptText.of("a"), EndsWithEos()) == [1, 2]
 
 
-def test_a_tokenizer_without_chat_template_is_an_error_that_names_the_others():
-    tokenizer = type("Bare", (), {"chat_template": None})
-    with pytest.raises(UserError, match=r"choose template\.kind=kochatgpt, kullm or custom"):
-        ChatTemplate().encode(PromptText.of("a"), tokenizer)
+@pytest.mark.parametrize("template", [ChatTemplate(), KochatgptTemplate(), KullmTemplate()])
+def test_many_prompts_are_encoded_as_each_by_itself(template, tokenizer):
+    prompts = [PromptText.of(QUESTION * count, "긴 글" if count % 2 else None) for count in range(1, 5)]
+    assert template.encode_batch(prompts, tokenizer) == [template.encode(prompt, tokenizer) for prompt in prompts]
+    assert template.encode_batch([], tokenizer) == []
+
+
+# chat templates of the user's own, and what they refuse
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_a_chat_template_of_the_users_own_is_used_instead_of_the_tokenizers(tokenizer):
+    template = ChatTemplate(jinja=CHATML, system="친절하게")
+    text = (
+        "<|im_start|>system\n친절하게<|im_end|>\n<|im_start|>user\n안녕<|im_end|>\n"
+        "<|im_start|>assistant\n네<|im_end|>\n<|im_start|>user\n누구세요?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert template.as_text(CONVERSATION, tokenizer) == text
+    assert template.encode(CONVERSATION, tokenizer) == tokenizer(text, add_special_tokens=False).input_ids
+
+
+def test_a_tokenizer_without_chat_template_can_be_given_one(tokenizer, monkeypatch):
+    wanted = ChatTemplate().encode(CONVERSATION, tokenizer)
+    jinja = tokenizer.chat_template
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    assert ChatTemplate(jinja=jinja).encode(CONVERSATION, tokenizer) == wanted
+    with pytest.raises(
+        UserError, match=r"no chat template: set template\.jinja, or choose .*=kochatgpt, kullm or custom"
+    ):
+        ChatTemplate().encode(CONVERSATION, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("jinja", "problem"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% for m in messages %}{{ m.content }}", "end of template"),
+        ("{{ no_such_name.content }}", "'no_such_name' is undefined"),
+    ],
+)
+def test_a_conversation_that_a_chat_template_refuses_is_an_error_for_the_user(jinja, problem, tokenizer, monkeypatch):
+    with pytest.raises(UserError, match=rf"^template\.jinja cannot write this conversation: .*{problem}"):
+        ChatTemplate(jinja=jinja).encode(CONVERSATION, tokenizer)
+    monkeypatch.setattr(tokenizer, "chat_template", jinja)
+    with pytest.raises(UserError, match=rf"^the tokenizer's chat template cannot write .*{problem}"):
+        ChatTemplate().encode(CONVERSATION, tokenizer)
+
+
+# KoGPT2, which writes no newline at all
+
+
+@pytest.mark.skipif(not KOGPT2.is_dir(), reason="the shared data are not on this machine")
+@pytest.mark.parametrize(
+    ("template", "tokens"),
+    [
+        (
+            KochatgptTemplate(),
+            "▁# # # ▁In str u ction ( 명령 어 ): 한 우가 ▁좋 나요 ? # # # ▁Res p on se ( 응답 ):",
+        ),
+        (
+            KullmTemplate(),
+            "▁아래는 ▁작업을 ▁설명하는 ▁명령 어 입니다 . ▁요청을 ▁적절히 ▁완료 하는 ▁응답 을 ▁작성 하세요 . "
+            "# # # ▁명령 어 : 한 우가 ▁좋 나요 ? # # # ▁응답 :",
+        ),
+        (CustomTemplate(text="질문: {prompt}\n답: "), "▁질문 : ▁한우 가 ▁좋 나요 ? 답 : ▁"),
+    ],
+)
+def test_templates_token_by_token_in_kogpt2(template, tokens):
+    from transformers import AutoTokenizer
+
+    kogpt2 = AutoTokenizer.from_pretrained(KOGPT2)
+    ids = template.encode(PromptText.of("한우가 좋나요?"), kogpt2)
+    assert kogpt2.convert_ids_to_tokens(ids) == tokens.split()
+
+
+# in a config
 
 
 def test_a_template_may_be_named_by_its_kind_alone():
@@ -135,6 +220,12 @@ def test_a_template_may_be_named_by_its_kind_alone():
 def test_a_custom_template_without_prompt_is_told_where_to_write_it():
     with pytest.raises(ConfigError, match=r"template.text: write \{prompt\} where the prompt goes"):
         parse_config(Holder, {"template": {"kind": "custom", "text": "no place"}}, "here")
+
+
+@pytest.mark.parametrize("text", ["only {prompt}", "only {input}"])
+def test_a_variant_with_input_without_a_place_for_either_is_told_so(text):
+    with pytest.raises(ConfigError, match=r"template.text_with_input: write \{prompt\} and \{input\} where they go"):
+        parse_config(Holder, {"template": {"kind": "custom", "text": "{prompt}", "text_with_input": text}}, "here")
 
 
 def test_an_unknown_template_lists_the_known_ones():

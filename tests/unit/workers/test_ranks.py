@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from rayrlhf.algorithms import PPO
-from rayrlhf.data.tokens import Sequences
+from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import ScalarModel, load_tokenizer, policy
 from rayrlhf.types import Batch, RowShare
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner

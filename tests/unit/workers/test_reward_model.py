@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.data.tokens import Sequences
+from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.data.tokens import Sequences, answer_tokens
+from rayrlhf.data.sequences import Sequences
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.sft import SFTWorker, label_mask
 from rayrlhf.workers.trainee import OptimizerConfig, TrainingConfig
@@ -21,7 +21,13 @@ PAIRS = [
 @pytest.fixture(scope="module")
 def toy(tokenizer) -> Sequences:
     return Sequences.build(
-        [(tokenizer(prompt).input_ids, answer_tokens(answer, tokenizer)) for prompt, answer in PAIRS]
+        [
+            (
+                tokenizer(prompt).input_ids,
+                [*tokenizer(answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id],
+            )
+            for prompt, answer in PAIRS
+        ]
     )
 
 

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from rayrlhf.cli.data import app as data_app
 from rayrlhf.stages.entry import user_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Make models.")
 app.add_typer(model_app, name="model")
+app.add_typer(data_app, name="data")
 
 
 @app.command()

@@ -1,0 +1,144 @@
+"""`rayrlhf data`: look at data files, convert, clean, pair and split them. The jobs read files by the same rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rayrlhf.config import ConfigError
+from rayrlhf.stages.entry import user_errors
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+Inputs = Annotated[list[str], typer.Argument(help="files, or hf:NAME[:SPLIT] for a Hugging Face data set")]
+Out = Annotated[Path, typer.Option(help=".jsonl or .parquet file to write")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        help="a setting, as key=value: format, columns.FIELD, rules.ranking_is, rules.min_score, decoding.encoding, "
+        "clean.min_prompt_chars, clean.near_duplicates.kind, read_as, max_rows, seed, …; may be repeated",
+    ),
+]
+Model = Annotated[str | None, typer.Option(help="model folder whose tokenizer counts tokens and renders chats")]
+
+
+@app.command()
+def inspect(
+    inputs: Inputs,
+    rows: Annotated[int, typer.Option(min=1, help="records to show of each input")] = 3,
+    model: Model = None,
+    settings: Settings = None,
+) -> None:
+    """Show the schema of each input and its first records, rendered with the template, what is trained in colour."""
+    with user_errors():
+        from rayrlhf.data.tools.inspect import inspect
+        from rayrlhf.data.tools.options import read_options
+
+        inspect(read_options(inputs, settings or []), rows, _tokenizer(model))
+
+
+@app.command()
+def convert(inputs: Inputs, out: Out, settings: Settings = None) -> None:
+    """Write all rows under one schema: {prompt, completion}, {prompt, chosen, rejected}, {prompt} or {messages}."""
+    with user_errors():
+        from rayrlhf.data.tools.options import read_options
+        from rayrlhf.data.tools.transform import convert
+
+        convert(read_options(inputs, settings or []), out)
+
+
+@app.command()
+def clean(inputs: Inputs, out: Out, settings: Settings = None) -> None:
+    """Write the rows that the cleaning rules leave, and those that they reject with their reasons."""
+    with user_errors():
+        from rayrlhf.data.tools.options import read_options
+        from rayrlhf.data.tools.transform import clean
+
+        clean(read_options(inputs, settings or []), out)
+
+
+@app.command()
+def pairs(inputs: Inputs, out: Out, settings: Settings = None) -> None:
+    """Make pairs {prompt, chosen, rejected} of rankings, choices, scores or ratings, by the rule of their schema."""
+    with user_errors():
+        from rayrlhf.data.tools.options import read_options
+        from rayrlhf.data.tools.transform import pairs
+
+        pairs(read_options(inputs, ["read_as=preferences", *(settings or [])]), out)
+
+
+@app.command()
+def split(
+    inputs: Inputs,
+    out: Annotated[Path, typer.Option(help="folder to write into")],
+    shares: Annotated[str, typer.Option(help="name=share of each part")] = "train=0.9,heldout=0.1",
+    settings: Settings = None,
+) -> None:
+    """Split rows by prompt: no prompt is in two parts, and rows added later move none of the old ones."""
+    with user_errors():
+        from rayrlhf.data.tools.options import read_options
+        from rayrlhf.data.tools.transform import split
+
+        split(read_options(inputs, settings or []), out, _shares(shares))
+
+
+@app.command()
+def leaks(
+    inputs: Inputs,
+    near: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="cosine from which prompts count as near; not looked for without"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON lines of all leaks")] = None,
+    settings: Settings = None,
+) -> None:
+    """Find prompts that are in two of the inputs. Exit status 1 if there are any."""
+    with user_errors():
+        from rayrlhf.data.tools.leaks import leaks
+        from rayrlhf.data.tools.options import read_options
+
+        if len(inputs) < 2:
+            raise ConfigError("leaks compares files: give at least two")
+        if leaks(read_options(inputs, settings or []), near, out):
+            raise typer.Exit(1)
+
+
+@app.command()
+def stats(
+    inputs: Inputs,
+    model: Model = None,
+    sample: Annotated[int, typer.Option(min=1, help="records to count tokens and languages of")] = 2000,
+    settings: Settings = None,
+) -> None:
+    """Rows, what cleaning would reject, lengths and languages. Writes nothing."""
+    with user_errors():
+        from rayrlhf.data.tools.options import read_options
+        from rayrlhf.data.tools.transform import stats
+
+        stats(read_options(inputs, settings or []), _tokenizer(model), sample)
+
+
+def _tokenizer(model: str | None) -> Any:
+    if model is None:
+        return None
+    from rayrlhf.models import load_tokenizer
+    from rayrlhf.run_directory import resolve
+
+    return load_tokenizer(resolve(model))
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            raise ConfigError(f"--shares {text}: write it as train=0.9,heldout=0.1") from None
+        if not name.strip().isidentifier():
+            raise ConfigError(f"--shares {text}: {name.strip()!r} is no name for a file")
+    return shares

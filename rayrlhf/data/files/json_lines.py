@@ -1,0 +1,93 @@
+"""JSON lines. Good chunks are decoded whole, in C; only a chunk with a bad line is taken line by line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from rayrlhf.data.files.base import CHUNK_BYTES, BadRow, Chunk, Decoding
+
+_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+CUT_TOKEN = re.compile(r"\.|[eE][+-]?|\\?u[0-9a-fA-F]{0,3}")
+"""What is left where a number or an escape was cut, from the character that the decoder stumbles over."""
+WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+
+
+def json_lines_chunks(file: IO[bytes], path: Path, decoding: Decoding) -> Iterator[Chunk]:
+    """Chunks of a file of one JSON object per line, from where `file` stands; blank lines are no rows."""
+    is_utf8 = decoding.encoding == "utf-8"
+    line = 1
+    while data := file.read(CHUNK_BYTES):
+        data += file.readline()
+        num_lines = data.count(b"\n") + (not data.endswith(b"\n"))
+        values = _decode_whole(data, num_lines) if is_utf8 else None
+        if values is not None:
+            yield Chunk(values, range(line, line + num_lines), len(data))
+        else:
+            pairs = [
+                (place, _decode_line(text, path, place, decoding, is_utf8))
+                for place, text in enumerate(data.split(b"\n"), start=line)
+                if text.strip()
+            ]
+            yield Chunk([value for _, value in pairs], [place for place, _ in pairs], len(data))
+        line += num_lines
+
+
+def _decode_whole(data: bytes, num_lines: int) -> list[Any] | None:
+    """The values of lines that hold one object each, or None: some line does not."""
+    # The decoder takes several values in a line, and one in several lines. No value has a line break between } and {,
+    # so where all line breaks stand so, as many values as lines are one a line.
+    if data.count(b"}\n{") + data.count(b"}\r\n{") != num_lines - 1:
+        return None
+    try:
+        values = _DECODER.decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return values if len(values) == num_lines else None
+
+
+def _decode_line(data: bytes, path: Path, place: int, decoding: Decoding, is_utf8: bool) -> Any:
+    if is_utf8:
+        try:
+            return _DECODER.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # parse() can say why, and takes NaN, which this decoder refuses
+    text = decoding.text(data, path, "line", place)
+    return text if isinstance(text, BadRow) else parse(text)
+
+
+def parse(text: str) -> Any:
+    """One JSON value, or a BadRow that says what is wrong with it."""
+    try:
+        value = json.loads(text)
+        return half_character(value) or value
+    except json.JSONDecodeError as error:
+        reason = "truncated JSON" if is_cut(error, text) else "invalid JSON"
+        return BadRow(reason, f"{error.msg} at character {error.pos + 1}", text)
+    except RecursionError:
+        return BadRow("invalid JSON", "nested too deeply", text)
+    except ValueError:  # what Python says of a whole number that it takes no time to read
+        return BadRow("invalid JSON", "a number has thousands of digits", text)
+
+
+def is_cut(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether `text` could be the beginning of valid JSON: it ends too early."""
+    rest = text[error.pos :].rstrip()
+    if not rest or error.msg.startswith("Unterminated string"):
+        return True
+    return rest == "-" or any(word.startswith(rest) for word in WORDS) or CUT_TOKEN.fullmatch(rest) is not None
+
+
+def half_character(value: Any) -> BadRow | None:
+    """JSON can escape half of a character, which no tokenizer and no file takes."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return BadRow("half of a character", f"{error.object[error.start]!r}: the text was cut inside one", text)
+    return None

@@ -1,0 +1,154 @@
+"""Tables: CSV (or tab-separated) with a header, and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from rayrlhf.data.account import DataError
+from rayrlhf.data.files.base import CHUNK_ROWS, BadRow, Chunk, Decoding
+
+LONGEST_CELL = 1 << 24
+"""Characters. A quote that is never closed would otherwise take the rest of a large file into memory."""
+
+
+def csv_chunks(file: IO[bytes], path: Path, decoding: Decoding, delimiter: str) -> Iterator[Chunk]:
+    """Rows as mappings from the header's names to text. Cells may hold line breaks; the first line names the row."""
+    csv.field_size_limit(LONGEST_CELL)
+    lines = _Lines(file, path, decoding)
+    rows = _csv_rows(lines, delimiter)
+    place, header = next(rows, (1, []))
+    if isinstance(header, BadRow):
+        raise DataError(f"{path}, line {place}: the header cannot be read: {header.detail}")
+    _check_names(header, f"{path}, line {place}: the header")
+    while batch := list(itertools.islice(rows, CHUNK_ROWS)):
+        values = [_named(cells, header) for _, cells in batch]
+        yield Chunk(values, [place for place, _ in batch], lines.take_bytes_read())
+
+
+def _check_names(names: list[str], where: str) -> None:
+    repeated = [name for name in names if name and names.count(name) > 1]
+    if repeated:
+        raise DataError(f"{where} names {repeated[0]!r} twice")
+
+
+def _named(cells: list[str] | BadRow, header: list[str]) -> dict[str, str] | BadRow:
+    if isinstance(cells, BadRow):
+        return cells
+    if len(cells) != len(header):
+        return BadRow("malformed row", f"{len(cells)} cells under a header of {len(header)}", ",".join(cells))
+    return dict(zip(header, cells, strict=True))
+
+
+def _csv_rows(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """(line where it begins, cells) of every row that is not blank, the header first.
+
+    A row whose quotes do not fit costs its first line only: reading goes on with the next one.
+    """
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        lines.row.clear()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            what = "a quoted cell that begins here has no end" if "unexpected end" in str(error) else str(error)
+            place, text, problem = lines.back_to_second()
+            detail = f"{what}; quotes inside a quoted cell are written twice"
+            yield place, problem or BadRow("malformed row", detail, text.rstrip("\r\n"))
+            continue
+        problem = next((problem for _, _, problem in lines.row if problem), None)
+        if problem:
+            yield lines.row[0][0], problem
+        elif len(cells) > 1 or (cells and cells[0].strip()):
+            yield lines.row[0][0], cells
+
+
+class _Lines:
+    """Decoded lines for the CSV reader, which can be told neither of a bad line nor to go back to an earlier one."""
+
+    def __init__(self, file: IO[bytes], path: Path, decoding: Decoding) -> None:
+        self._file, self._path, self._decoding = file, path, decoding
+        self._number, self._bytes = 0, 0
+        self._again: deque[tuple[int, str, BadRow | None]] = deque()
+        self.row: list[tuple[int, str, BadRow | None]] = []
+        """(number, text, what is wrong with it) of each line read since this was cleared."""
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            line = self._again.popleft() if self._again else self._read()
+            if line is None:
+                return
+            self.row.append(line)
+            yield line[1]
+
+    def _read(self) -> tuple[int, str, BadRow | None] | None:
+        data = self._file.readline()
+        if not data:
+            return None
+        self._number += 1
+        self._bytes += len(data)
+        text = self._decoding.text(data, self._path, "line", self._number)
+        if isinstance(text, str):
+            return self._number, text, None
+        problem = BadRow(text.reason, f"line {self._number}: {text.detail}", text.raw.rstrip("\r\n"))
+        return self._number, text.raw, problem
+
+    def back_to_second(self) -> tuple[int, str, BadRow | None]:
+        """Read again from the second line of `row`; returns the first one."""
+        self._again.extendleft(reversed(self.row[1:]))
+        return self.row[0]
+
+    def take_bytes_read(self) -> int:
+        taken, self._bytes = self._bytes, 0
+        return taken
+
+
+def parquet_chunks(path: Path, decoding: Decoding) -> Iterator[Chunk]:
+    """Rows of a Parquet file, numbered from 1, a batch at a time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_names(file.schema_arrow.names, f"{path}: the schema")
+        per_row = path.stat().st_size / max(1, file.metadata.num_rows)
+        yield from _batches(file.iter_batches(batch_size=CHUNK_ROWS), per_row, path, decoding)
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+def _batches(batches: Iterable[Any], bytes_per_row: float, path: Path, decoding: Decoding) -> Iterator[Chunk]:
+    row = 1
+    for batch in batches:
+        places = range(row, row + batch.num_rows)
+        try:
+            values = batch.to_pylist()
+        except UnicodeDecodeError:
+            values = [_decoded(batch.slice(place - row, 1), place, path, decoding) for place in places]
+        yield Chunk(values, places, int(len(values) * bytes_per_row), unit="row")
+        row += len(values)
+
+
+def _decoded(batch: Any, place: int, path: Path, decoding: Decoding) -> Any:
+    """The one row of `batch`, whose writer did not see to it that text is UTF-8."""
+    import pyarrow
+
+    row: dict[str, Any] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            (row[name],) = column.to_pylist()
+        except UnicodeDecodeError as error:
+            is_text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+            # Bytes inside lists and mappings cannot be replaced alone: such a row is left out.
+            invalid = "reject" if decoding.invalid == "replace" and not is_text else decoding.invalid
+            text = Decoding(invalid=invalid).text(error.object, path, "row", place)
+            if isinstance(text, BadRow):
+                return BadRow(text.reason, f"{name}: {text.detail}", text.raw)
+            row[name] = text
+    return row

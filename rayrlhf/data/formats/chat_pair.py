@@ -1,0 +1,88 @@
+"""Pairs of chats: `{prompt or messages, chosen, rejected}` where any may be messages, or two whole dialogues."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator
+
+from rayrlhf.data.account import Rejected
+from rayrlhf.data.files.json_lines import parse
+from rayrlhf.data.formats.base import FromCell, Row, Turn
+from rayrlhf.data.records import Kind, Message, Origin, Preference, PromptText, visible
+from rayrlhf.data.rules import RowRules
+
+
+def _from_cell(value: Any) -> Any:
+    """The messages that a CSV cell holds as JSON; other text stays as it is, be it JSON or not."""
+    if isinstance(value, str) and MESSAGES.match(value):
+        found = parse(value)
+        if isinstance(found, list) and all(isinstance(turn, dict) and "role" in turn for turn in found):
+            return found
+    return value
+
+
+MESSAGES = re.compile(r'\s*\[\s*\{\s*"')
+Said = Annotated[str | list[Turn], BeforeValidator(_from_cell)]
+
+
+class ChatPair(Row):
+    name: ClassVar[str] = "chat_pair"
+    gives: ClassVar[tuple[Kind, ...]] = ("preferences", "answers", "prompts")
+    prompt: Said | None = None
+    messages: Annotated[list[Turn] | None, FromCell] = None
+    chosen: Said
+    rejected: Said
+
+    @classmethod
+    def recognises(cls, value: dict[str, Any]) -> bool:
+        if not cls.required() <= value.keys():
+            return False
+        said = (_from_cell(value.get(key)) for key in ("prompt", "chosen", "rejected"))
+        return value.get("messages") is not None or any(isinstance(side, list) for side in said)
+
+    def prompt_text(self) -> PromptText:
+        return self._pair()[0]
+
+    def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
+        return [Preference(*self._pair(), origin=origin)]
+
+    def _pair(self) -> tuple[PromptText, str, str]:
+        given = self.prompt if self.prompt is not None else self.messages
+        before = _messages(given, "user") if given is not None else ()
+        return common_prompt(*(_after(before, _messages(side, "assistant")) for side in (self.chosen, self.rejected)))
+
+
+def common_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[PromptText, str, str]:
+    """(prompt, chosen, rejected) of two dialogues that differ in their last answer only; Rejected otherwise."""
+    prompt, better = split_answer(chosen)
+    other, worse = split_answer(rejected)
+    if prompt != other:
+        raise Rejected("dialogues differ before the last answer")
+    return prompt, better, worse
+
+
+def split_answer(messages: tuple[Message, ...]) -> tuple[PromptText, str]:
+    """A dialogue as what is asked and the assistant's last answer. Raises Rejected if it ends otherwise."""
+    if not messages or messages[-1].role != "assistant":
+        raise Rejected("no answer at the end", "the last turn is not the assistant's")
+    return PromptText(messages[:-1]), messages[-1].content
+
+
+def _messages(said: str | list[Turn], role: Literal["user", "assistant"]) -> tuple[Message, ...]:
+    return (Message(role, said),) if isinstance(said, str) else tuple(turn.message() for turn in said)
+
+
+def _after(before: tuple[Message, ...], side: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A side that repeats the prompt is the whole dialogue; one that begins with an answer goes on from the prompt."""
+    if not before or not side or side[0].role == "assistant":
+        return side if side[: len(before)] == before else before + side
+    ours, theirs = _spoken(before), _spoken(side)
+    if any(theirs[at : at + len(ours)] == ours for at in range(len(side))):
+        return side
+    raise Rejected("malformed row", "a dialogue neither repeats its prompt nor goes on from it with an answer")
+
+
+def _spoken(messages: tuple[Message, ...]) -> list[tuple[str, str]]:
+    return [(message.role, visible(message.content)) for message in messages]

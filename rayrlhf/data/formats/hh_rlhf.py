@@ -1,0 +1,42 @@
+"""hh-rlhf: `{chosen, rejected}`, two dialogues in one string each that differ in the last answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Literal
+
+from rayrlhf.data.account import Rejected
+from rayrlhf.data.formats.base import Row
+from rayrlhf.data.formats.chat_pair import common_prompt, split_answer
+from rayrlhf.data.records import Kind, Message, Origin, Preference, PromptText
+from rayrlhf.data.rules import RowRules
+
+SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
+
+
+class HhRlhf(Row):
+    name: ClassVar[str] = "hh_rlhf"
+    gives: ClassVar[tuple[Kind, ...]] = ("preferences", "answers", "prompts")
+    chosen: str
+    rejected: str
+
+    @classmethod
+    def recognises(cls, value: dict[str, Any]) -> bool:
+        sides = [value.get("chosen"), value.get("rejected")]
+        return "prompt" not in value and all(isinstance(side, str) and SPEAKER.match(side) for side in sides)
+
+    def prompt_text(self) -> PromptText:
+        return split_answer(dialogue(self.chosen))[0]
+
+    def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
+        prompt, chosen, rejected = common_prompt(dialogue(self.chosen), dialogue(self.rejected))
+        return [Preference(prompt, chosen, rejected, origin=origin)]
+
+
+def dialogue(text: str) -> tuple[Message, ...]:
+    """The turns of a dialogue. Raises Rejected if it does not begin with a speaker."""
+    parts = SPEAKER.split(text)
+    if parts[0].strip():
+        raise Rejected("malformed row", "the dialogue does not begin with Human: or Assistant:")
+    return tuple(Message(ROLES[speaker], said.strip()) for speaker, said in zip(parts[1::2], parts[2::2], strict=True))

@@ -1,0 +1,17 @@
+"""A plain text file of one prompt a line, as kochatgpt's seed data."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rayrlhf.data.formats.base import Row
+from rayrlhf.data.records import Kind, PromptText
+
+
+class TextLine(Row):
+    name: ClassVar[str] = "text_line"
+    gives: ClassVar[tuple[Kind, ...]] = ("prompts",)
+    text: str
+
+    def prompt_text(self) -> PromptText:
+        return PromptText.of(self.text)

@@ -1,0 +1,77 @@
+"""A few records as the model will see them: rendered with the template, what is trained in colour."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from rich.text import Text
+
+from rayrlhf.data.account import Account
+from rayrlhf.data.reader import read_records, recognise
+from rayrlhf.data.records import PromptText, Record
+from rayrlhf.data.templates import ChatTemplate
+from rayrlhf.data.templates.base import TextTemplate
+from rayrlhf.data.tokens import SequenceLimit, tokenize
+from rayrlhf.data.tools.options import Inputs
+from rayrlhf.data.tools.report import console
+
+NOT_TRAINED, TRAINED, REJECTED = "bright_black", "green", "red"
+STYLES = {"prompts": (NOT_TRAINED,), "answers": (TRAINED,), "preferences": (TRAINED, REJECTED)}
+NO_LIMIT = SequenceLimit(max_tokens=2**31)
+
+
+def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
+    """Print each input's schema and its first records."""
+    for source in inputs.sources:
+        row_format = recognise(source)
+        console.print(f"{source.label}: {row_format.name}, read as {inputs.kind}", style="bold", markup=False)
+        console.print(f"fields: {', '.join(sorted(row_format.required()))}; can give {', '.join(row_format.gives)}")
+        account = Account()
+        for record in islice(read_records([source], inputs.kind, account), num_records):
+            console.print(f"\n[bold]{record.origin.unit} {record.origin.place}[/]" + _lineage(record))
+            console.print(_with_tokens(record, inputs, tokenizer) if tokenizer else _as_text(record, inputs))
+        if account.rejected:
+            console.print(f"rejected on the way: {account}", markup=False)
+    console.print(
+        Text.assemble(
+            "\ncolours: ", ("not trained", NOT_TRAINED), ", ", ("trained", TRAINED), ", ", ("rejected answer", REJECTED)
+        )
+    )
+
+
+def _lineage(record: Record) -> str:
+    parts = [part for part in (record.origin.rule, *record.origin.notes) if part]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
+    """Decoded from the very tokens and mask that are trained, with their counts."""
+    template = inputs.config.template or ChatTemplate()
+    if inputs.kind == "prompts":
+        ids = template.encode(record.prompt, tokenizer)
+        return Text.assemble((tokenizer.decode(ids), NOT_TRAINED), f"\n  {len(ids)} tokens")
+    (rows,) = tokenize([record], template, tokenizer, NO_LIMIT)
+    assert not isinstance(rows, str), "there is no limit"
+    shown = Text()
+    for index, ((prompt, answer), style) in enumerate(zip(rows, STYLES[inputs.kind], strict=True)):
+        if index == 0:
+            shown.append(tokenizer.decode(prompt), NOT_TRAINED)
+        shown.append(tokenizer.decode(answer), style)
+        shown.append(f"\n  {len(prompt)} tokens of prompt, {len(answer)} of answer\n")
+    return shown
+
+
+def _as_text(record: Record, inputs: Inputs) -> Text:
+    shown = Text(_render(record.prompt, inputs), NOT_TRAINED)
+    for answer, style in zip(record.answers, STYLES[inputs.kind], strict=False):
+        shown.append(f"{answer}\n", style)
+    return shown
+
+
+def _render(prompt: PromptText, inputs: Inputs) -> str:
+    template = inputs.config.template
+    if isinstance(template, TextTemplate):
+        return template.render(prompt)
+    turns = [f"{message.role}: {message.content}" for message in prompt.messages]
+    return "\n".join([*turns, *([prompt.context] if prompt.context else []), "assistant: "])

@@ -1,0 +1,61 @@
+"""The tables that every tool ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from rayrlhf.data.account import Account
+from rayrlhf.data.tools.statistics import Statistics
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def print_account(account: Account, noun: str) -> None:
+    """Rows in, kept, rejected by reason; `noun` is what the rows became."""
+    table = Table(title="rows", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    rows = max(1, account.rows)
+    table.add_row("in", f"{account.rows:,}", "")
+    table.add_row("kept", f"{account.kept:,}", f"{account.kept / rows:.1%}")
+    table.add_row("rejected", f"{account.num_rejected:,}", f"{account.num_rejected / rows:.1%}")
+    for reason, count in account.rejected.most_common():
+        table.add_row(f"  {reason}", f"{count:,}", f"{count / rows:.1%}")
+    if account.records != account.rows - (account.num_rejected - account.records_rejected.total()):
+        table.add_section()
+        table.add_row(f"{noun} made", f"{account.records:,}", "")
+        for reason, count in account.records_rejected.most_common():
+            table.add_row(f"  rejected: {reason}", f"{count:,}", "")
+    table.add_section()
+    table.add_row(f"{noun} out", f"{account.records_kept:,}", "")
+    for note, count in account.notes.most_common():
+        table.add_row(f"  {note}", f"{count:,}", "")
+    console.print(table)
+
+
+def print_statistics(statistics: Statistics) -> None:
+    """Lengths and languages."""
+    if not statistics.num_records:
+        return
+    table = Table(title="lengths", title_justify="left")
+    table.add_column("")
+    for heading in ("min", "median", "mean", "p95", "max"):
+        table.add_column(heading, justify="right")
+    for name, figures in statistics.lengths().items():
+        table.add_row(name, *(f"{value:,.0f}" for value in figures.values()))
+    console.print(table)
+    counts = statistics.languages()
+    of = len(statistics.sample)
+    shares = ", ".join(f"{name} {count / of:.1%}" for name, count in counts.most_common(8))
+    drawn = f" (of {of:,} drawn evenly)" if of < statistics.num_records else ""
+    console.print(f"languages: {shares}{drawn}")
+
+
+def print_files(written: Mapping[str, str]) -> None:
+    """What lies where."""
+    for what, path in written.items():
+        console.print(f"{what}: {path}", markup=False)

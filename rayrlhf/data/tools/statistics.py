@@ -1,0 +1,68 @@
+"""What a data set looks like: lengths and languages."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from rayrlhf.data.languages import language_of
+from rayrlhf.data.records import Record
+from rayrlhf.data.templates.base import encode_texts
+
+PARTS = ("prompt", "answer", "rejected answer")
+SAMPLE = 2000
+"""Records whose tokens and languages are looked at, drawn evenly; characters are counted in all."""
+
+
+class Statistics:
+    """Collects figures of records as they pass."""
+
+    def __init__(self, tokenizer: Any = None, sample_size: int = SAMPLE) -> None:
+        self._tokenizer, self._sample_size = tokenizer, sample_size
+        self._draw = random.Random(0)
+        self._chars = {part: array("Q") for part in PARTS}
+        self.sample: list[Record] = []
+        self.num_records = 0
+
+    def add(self, record: Record) -> None:
+        """Count a record, and maybe keep it in the sample (Vitter 1985, algorithm R)."""
+        for part, text in _parts(record):
+            self._chars[part].append(len(text))
+        self.num_records += 1
+        if len(self.sample) < self._sample_size:
+            self.sample.append(record)
+        elif (place := self._draw.randrange(self.num_records)) < self._sample_size:
+            self.sample[place] = record
+
+    def lengths(self) -> dict[str, dict[str, float]]:
+        """{"prompt, characters": {min, median, mean, p95, max}, …}; tokens too if there is a tokenizer."""
+        rows = {f"{part}, characters": np.array(counts) for part, counts in self._chars.items() if counts}
+        if self._tokenizer is not None:
+            for part in PARTS:
+                texts = [text for record in self.sample for name, text in _parts(record) if name == part]
+                if texts:
+                    ids = encode_texts(texts, self._tokenizer, add_special_tokens=False)
+                    rows[f"{part}, tokens"] = np.array([len(row) for row in ids])
+        return {name: _summary(values) for name, values in rows.items()}
+
+    def languages(self) -> Counter[str]:
+        """Records of the sample by language of prompt and answer together."""
+        return Counter(language_of("\n".join((record.prompt.text, *record.answers[:1]))) for record in self.sample)
+
+
+def _parts(record: Record) -> list[tuple[str, str]]:
+    return list(zip(PARTS, (record.prompt.text, *record.answers), strict=False))
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    return {
+        "min": float(values.min()),
+        "median": float(np.median(values)),
+        "mean": float(values.mean()),
+        "p95": float(np.percentile(values, 95)),
+        "max": float(values.max()),
+    }

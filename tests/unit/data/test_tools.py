@@ -1,0 +1,135 @@
+"""`rayrlhf data …`, as a user calls it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rayrlhf.cli import app
+from rayrlhf.data.tools.options import read_options
+
+PAIRS = [{"id": i, "prompt": f"What is {i}?", "chosen": f"It is {i}.", "rejected": "No."} for i in range(40)]
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(rows, name="rows.jsonl"):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def call(*arguments, status=0):
+    result = CliRunner().invoke(app, ["data", *map(str, arguments)])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_scores_become_pairs_with_their_lineage_and_rejected_rows(file, tmp_path):
+    row = {"prompt": "p", "response1": "a", "scores1": [], "sum1": 25, "response2": "b", "scores2": [], "sum2": 20}
+    path = file([row, row | {"sum2": 25}, row | {"sum1": 3, "sum2": 4}])
+    out = tmp_path / "pairs.jsonl"
+    shown = call("pairs", path, "--out", out, "-s", "clean.max_reject_share=1")
+    assert "tie" in shown
+    assert "both scores low" in shown
+    (pair,) = lines(out)
+    assert {key: pair[key] for key in ("prompt", "chosen", "rejected")} == {
+        "prompt": "p",
+        "chosen": "a",
+        "rejected": "b",
+    }
+    assert pair["lineage"] == {"source": path, "line": 1, "rule": "scores"}
+    assert [(r["reason"], r["line"]) for r in lines(tmp_path / "pairs.jsonl.rejected.jsonl")] == [
+        ("tie", 2),
+        ("both scores low", 3),
+    ]
+    lineage = json.loads((tmp_path / "pairs.jsonl.lineage.json").read_text(encoding="utf-8"))
+    assert lineage["account"]["rows"] == 3
+    assert list(lineage["sources"]) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        PAIRS,
+        [{"instruction": "a", "input": "context", "output": "b"}],
+        [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 2}],
+        [{"prompt": "only"}],
+        [
+            {
+                "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}],
+                "chosen": "b",
+                "rejected": "c",
+            }
+        ],
+    ],
+)
+def test_what_is_written_reads_as_the_same_records(file, tmp_path, rows, suffix):
+    from rayrlhf.data.account import Account
+    from rayrlhf.data.reader import read_records
+
+    def records(path):
+        inputs = read_options([str(path)], [])
+        return list(read_records(inputs.sources, inputs.kind, Account()))
+
+    path = file(rows)
+    out = tmp_path / f"out{suffix}"
+    call("convert", path, "--out", out)
+    assert records(out) == records(path)
+
+
+def test_cleaning_what_was_cleaned_rejects_nothing(file, tmp_path):
+    path = file([*PAIRS, *PAIRS[:3]])
+    assert "duplicate id" in call("clean", path, "--out", tmp_path / "a.jsonl")
+    call("clean", tmp_path / "a.jsonl", "--out", tmp_path / "b.jsonl")
+    assert not (tmp_path / "b.jsonl.rejected.jsonl").exists()
+    assert len(lines(tmp_path / "b.jsonl")) == 40
+
+
+def test_a_split_has_no_leaks_and_a_copy_has(file, tmp_path):
+    path = file(PAIRS)
+    call("split", path, "--out", tmp_path / "parts", "--shares", "train=0.7,test=0.3")
+    parts = [tmp_path / "parts" / name for name in ("train.jsonl", "test.jsonl")]
+    assert sum(len(lines(part)) for part in parts) == 40
+    call("leaks", *parts)
+    shown = call("leaks", path, parts[1], status=1)
+    assert "equal" in shown
+    shouted = file([{"prompt": "WHAT  IS 3?"}, {"prompt": "something else"}], "shouted.jsonl")
+    assert "but for case and space" in call("leaks", path, shouted, status=1)
+    near = file([{"prompt": "What is 3 then?"}], "near.jsonl")
+    call("leaks", path, near)
+    call("leaks", path, near, "--near", "0.3", status=1)
+
+
+def test_inspect_and_stats_show_schema_rows_and_lengths(file):
+    path = file(PAIRS)
+    shown = call("inspect", path, "-s", "template=kochatgpt")
+    assert "preference_pair, read as preferences" in shown
+    assert "### Response(응답):It is 0." in shown
+    assert "prompt, characters" in call("stats", path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clean", "{}", "--out", "{out}.jsonl", "-s", "clean.min_promt_chars=3"], "did you mean"),
+        (["clean", "{}", "--out", "{out}.xls"], "name it .jsonl or .parquet"),
+        (["pairs", "{prompts}", "--out", "{out}.jsonl"], "rows have not a better and a worse answer"),
+        (["split", "{}", "--out", "{out}", "--shares", "a=0.5,b=0.1"], "do not add up to 1"),
+        (["leaks", "{}"], "give at least two"),
+        (["stats", "{out}/none.jsonl"], "no such file"),
+        (["stats", "{}", "-s", "format=alpaca"], "is not one of"),
+    ],
+)
+def test_a_mistake_is_answered_with_a_message(file, tmp_path, capfd, arguments, message):
+    names = {"{}": file(PAIRS), "{prompts}": file([{"prompt": "a"}], "prompts.jsonl")}
+    filled = [names.get(a, a.replace("{out}", str(tmp_path / "out"))) for a in arguments]
+    output = call(*filled, status=2)
+    assert message in " ".join((output + capfd.readouterr().out).split())

@@ -91,7 +91,7 @@ class MinHashDuplicates(Config):
     Broder (1997), with the banding of Leskovec et al., "Mining of Massive Datasets", section 3.4: only texts that agree
     in a band of their signatures are compared. Each such pair is verified: its whole signatures must agree by
     `threshold`. One core reads 20,000 prompts of 30 characters in a second; one that stays takes 430 to 570 bytes.
-    Texts that are mostly one template agree in bands without being near duplicates and make it slow: compare texts without it.
+    Texts that are mostly one template agree in bands without being near duplicates, and make it slow.
     """
 
     kind: Literal["minhash"] = "minhash"

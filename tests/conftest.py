@@ -1,7 +1,7 @@
 """What tests share: two tiny models with their tokenizer, made once a session, and rollouts to feed them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,14 @@ TEXTS = (
     "Certainly. The next train leaves at nine in the morning.",
     "No idea. Look it up.",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokens that tests and their jobs keep do not go to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYRLHF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

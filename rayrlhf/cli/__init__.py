@@ -133,7 +133,3 @@ def chat(
     with user_errors():
         sampling = Sampling(temperature=temperature, max_completion_length=max_completion_length)
         Talker(model, "chat", sampling, dtype).converse()
-
-
-if __name__ == "__main__":
-    app()

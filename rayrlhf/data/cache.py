@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,9 @@ CACHE_VARIABLE = "RAYRLHF_CACHE"
 """Folder of the cache; by default `~/.cache/rayrlhf`."""
 MAX_ENTRIES = 16
 """What was used longest ago goes when there is more."""
+UNFINISHED = ".new-"
+ABANDONED_AFTER_S = 86400.0
+"""What nobody has written to for so long was left by a job that was killed."""
 
 
 def cache_root() -> Path:
@@ -35,7 +39,7 @@ def find_entry(key: str) -> Path | None:
     """The folder of a finished entry, or None."""
     folder = cache_root() / key
     try:
-        os.utime(folder)
+        _mark_used(folder)
     except FileNotFoundError:
         return None
     return folder
@@ -46,9 +50,10 @@ def new_entry(key: str) -> Iterator[Path]:
     """An empty folder to fill; it becomes the entry when the block ends well, and goes when it does not."""
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=root))
     try:
         yield folder
+        _mark_used(folder)  # it may have been begun long before others that are finished
         try:
             folder.rename(root / key)
         except OSError:  # another job made the same entry meanwhile
@@ -60,12 +65,28 @@ def new_entry(key: str) -> Iterator[Path]:
 
 
 def _evict(root: Path) -> None:
-    finished = (path for path in root.iterdir() if not path.name.startswith("."))
-    for path in sorted(finished, key=_last_use)[:-MAX_ENTRIES]:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+    paths = list(root.iterdir())
+    unfinished = [path for path in paths if path.name.startswith(UNFINISHED)]
+    files = [path for path in paths if path.is_file()]  # rejected rows of jobs that failed
+    entries = [path for path in paths if path not in unfinished and path not in files]
+    for path in (*_oldest(entries), *_oldest(files), *filter(_is_abandoned, unfinished)):
+        if path.is_file():
             path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _oldest(paths: list[Path]) -> list[Path]:
+    return sorted(paths, key=_last_use)[:-MAX_ENTRIES]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    return time.time() - max(map(_last_use, (folder, *folder.glob("*")))) > ABANDONED_AFTER_S
+
+
+def _mark_used(folder: Path) -> None:
+    now = time.time_ns()  # the file system's own clock is coarser than two uses may be apart
+    os.utime(folder, ns=(now, now))
 
 
 def _last_use(path: Path) -> float:

@@ -63,7 +63,7 @@ def test_every_step_samples_with_that_step_s_weights_and_both_sides_agree(two_sa
 
 
 def test_a_run_leaves_what_it_promises(two_samplers: Path) -> None:
-    assert {p.name for p in two_samplers.iterdir()} == {
+    assert {p.name for p in two_samplers.iterdir()} - {"rejected.jsonl"} == {
         "config.yaml",
         "metrics.jsonl",
         "tensorboard",
@@ -71,6 +71,7 @@ def test_a_run_leaves_what_it_promises(two_samplers: Path) -> None:
         "rollouts",
         "summary.json",
         "lineage.json",
+        "data.json",
     }
     assert [p.name for p in (two_samplers / "checkpoints").iterdir()] == ["step-000002"]
     rows = pyarrow.parquet.read_table(two_samplers / "rollouts" / "step-000001.parquet").to_pydict()

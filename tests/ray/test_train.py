@@ -90,7 +90,7 @@ def test_a_failed_worker_goes_on_from_the_last_checkpoint(tiny_qwen2: str, tmp_p
         worker.__class__ = FailsOnce
         return worker
 
-    stage = Stage(title="sft", shown=(), read=STAGE.read, count=STAGE.count, build=build)
+    stage = Stage(title="sft", shown=(), kind=STAGE.kind, build=build)
     tree = settings(tiny_qwen2, "fails", "sft.jsonl", max_steps=8, checkpoint_interval=2)
     failing = metrics_of(run_offline(stage, SFTConfig.model_validate(tree)).path)
     tree["run"]["name"] = "never-fails"

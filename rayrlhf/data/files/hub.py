@@ -53,7 +53,8 @@ def _explained(dataset: str, subset: str | None, split: str) -> Iterator[None]:
 
     try:
         yield
-    except (DatasetsError, pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (DatasetsError, pyarrow.ArrowException, OSError, ValueError, LookupError) as error:
         what = "/".join(filter(None, [dataset, subset]))
-        reason = " ".join(str(error).split())
+        texts = [str(error), str(error.__cause__ or "")]  # "An error occurred", and which one
+        reason = " ".join(" ".join(texts).split())
         raise DataError(f"data set {what}, split {split}: cannot load it: {reason}") from None

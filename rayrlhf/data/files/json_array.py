@@ -103,8 +103,8 @@ class _ArrayReader:
             self._fail(text, at, "nested too deeply")
         except ValueError:
             self._fail(text, at, "a number has thousands of digits")
-        if end == len(text) and not self._ended:
-            return None  # a number could go on
+        if isinstance(value, int | float) and end > len(text) - LONGEST_TOKEN and not self._ended:
+            return None  # it could go on
         self._row += 1
         values.append(self._checked(value, text[at:end]) if suspicious else value)
         return end

@@ -78,16 +78,16 @@ def parse(text: str) -> Any:
 def is_cut(error: json.JSONDecodeError, text: str) -> bool:
     """Whether `text` could be the beginning of valid JSON: it ends too early."""
     rest = text[error.pos :].rstrip()
-    if not rest or error.msg.startswith("Unterminated string"):
+    if error.msg.startswith("Unterminated string") or any(word.startswith(rest) for word in WORDS):
         return True
-    return rest == "-" or any(word.startswith(rest) for word in WORDS) or CUT_TOKEN.fullmatch(rest) is not None
+    return CUT_TOKEN.fullmatch(rest) is not None
 
 
 def half_character(value: Any) -> BadRow | None:
     """JSON can escape half of a character, which no tokenizer and no file takes."""
-    text = json.dumps(value, ensure_ascii=False)
     try:
-        text.encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        return BadRow("half of a character", f"{error.object[error.start]!r}: the text was cut inside one", text)
+        detail = f"{error.object[error.start]!r}: the text was cut inside one"
+        return BadRow("half of a character", detail, json.dumps(value))
     return None

@@ -80,12 +80,14 @@ class _Lines:
         """(number, text, what is wrong with it) of each line read since this was cleared."""
 
     def __iter__(self) -> Iterator[str]:
-        while True:
-            line = self._again.popleft() if self._again else self._read()
-            if line is None:
-                return
-            self.row.append(line)
-            yield line[1]
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self._read()
+        if line is None:
+            raise StopIteration
+        self.row.append(line)
+        return line[1]
 
     def _read(self) -> tuple[int, str, BadRow | None] | None:
         data = self._file.readline()

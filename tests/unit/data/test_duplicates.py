@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from rayrlhf.data.account import Account
 from rayrlhf.data.cleaning import Cleaning
 from rayrlhf.data.reader import read_records
-from rayrlhf.data.records import Answer, Origin, Preference, PromptText, Record
+from rayrlhf.data.records import Answer, Message, Origin, Preference, PromptText, Record
 from rayrlhf.data.sources import Source
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
@@ -52,6 +52,11 @@ def test_records_of_one_row_share_its_id(clean):
     kept, why = clean(row + again)
     assert kept == row
     assert [reason for _, reason, _ in why] == ["duplicate id"] * 2
+
+
+def test_records_of_several_rows_have_no_id_of_their_own(clean):
+    kept, _ = clean([pair("네", text, line, id="dialogue 1", siblings=0) for line, text in [(1, "음"), (2, "싫어")]])
+    assert len(kept) == 2
 
 
 def test_the_first_of_equal_records_stays_and_the_others_say_which_it_is(clean):
@@ -114,12 +119,29 @@ def test_pairs_of_one_row_are_no_near_duplicates_of_each_other(of, clean):
 
 
 def test_pairs_that_several_rows_made_together_are_no_near_duplicates_of_each_other():
-    pairs = [pair("좋은 요약", text, 1, asked=NEAR[0], siblings=0) for text in ("나쁜 요약", "더 나쁜 요약")]
+    pairs = [
+        pair("좋은 요약", text, line, asked=NEAR[0], siblings=0)
+        for line, text in enumerate(["나쁜 요약", "더 나쁜 요약"], start=1)
+    ]
     others = [pair("네", "응", 9, asked=NEAR[3], siblings=0), pair("네", "응", 20, asked=NEAR[2], siblings=0)]
     account = Account()
     kept = list(Cleaning(near_duplicates={"kind": "tfidf"}).clean(iter([*pairs, *others]), account))
     assert kept == [*pairs, others[0]]
     assert account.records_rejected == {"near duplicate": 1}
+
+
+def test_the_turns_of_a_chat_are_compared_by_the_whole_of_it_and_stay_together(clean):
+    def chat(line: int, *questions: str) -> list[Answer]:
+        messages = tuple(Message("user", text) for text in questions)
+        return [
+            Answer(PromptText(messages[:end]), f"답 {line}.{end}", origin=at(line, siblings=len(messages)))
+            for end in range(1, len(messages) + 1)
+        ]
+
+    first, other = chat(1, "안녕하세요", NEAR[0]), chat(2, "안녕하세요", NEAR[1], NEAR[3])
+    kept, why = clean([*first, *other, *chat(3, "안녕하세요", NEAR[2])], near_duplicates={"kind": "tfidf"})
+    assert kept == [*first, *other]
+    assert why == [(3, "near duplicate", "of rows.jsonl, line 1, which stays")] * 2
 
 
 # everything together

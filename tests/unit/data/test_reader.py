@@ -1,247 +1,296 @@
-"""Files as records: recognised by content, and every row accounted for."""
+"""Reading: rows of any source as records in order, each bad row counted with its reason, each bad source explained."""
 
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from rayrlhf.data.account import Account, DataError
-from rayrlhf.data.formats import FORMATS
 from rayrlhf.data.reader import default_kind, read_records, recognise
-from rayrlhf.data.records import Answer, Message, PromptText
+from rayrlhf.data.records import Answer, Origin, Preference, PromptText, Record
 from rayrlhf.data.sources import Source
 
-SOURCE = TypeAdapter(Source)
 ROWS = [{"prompt": "안녕하세요?", "completion": "반갑습니다."}, {"prompt": "Hello?", "completion": "Hi."}]
-TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-HH = "\n\nHuman: a\n\nAssistant: {}"
-EXAMPLES = {
-    "vaiv_scores": {"prompt": "a", "response1": "b", "scores1": [5], "sum1": 25.0, "response2": "c", "sum2": 20.0},
-    "kochatgpt_ranking": {"prompt": "a", "completion_0": "c", "completion_1": "b", "ranking": [1, 0]},
-    "ranking": {"prompt": "a", "completions": ["b", "c"], "ranking": [1, 2]},
-    "raccoon_choice_a": {"article": "a", "abstract": [{"text": "c"}, {"text": "b"}], "choice": 1},
-    "raccoon_choice_b": {"original_text": "a", "summarize_0": "b", "summarize_1": "c", "choice": 0},
-    "raccoon_choice_c": {"original_text": "a", "good_summarize": "b", "bad_summarize": "c"},
-    "feedback_comparison": {"info": {"post": "a"}, "summaries": [{"text": "b"}, {"text": "c"}], "choice": 0},
-    "chat_pair": {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": [{"role": "assistant", "content": "c"}]},
-    "preference_pair": {"prompt": "a", "chosen": "b", "rejected": "c"},
-    "hh_rlhf": {"chosen": HH.format("b"), "rejected": HH.format("c")},
-    "feedback_axis": {"info": {"article": "a"}, "summary": {"text": "b"}},
-    "kochatgpt_sft": {"prompt": "a", "completion": "b", "tokens": 1},
-    "prompt_completion": {"prompt": "a", "completion": "b"},
-    "self_instruct": {"instruction": "a", "instances": [{"input": "", "output": "b"}]},
-    "instruction": {"instruction": "a", "input": None, "output": "b"},
-    "chat": {"messages": TURNS},
-    "raccoon_policy": {"original_text": "a", "sum_text": "b"},
-    "songys": {"Q": "a", "A": "b", "label": "0"},
-    "question_answer": {"question": "a", "answer": "b"},
-    "prompt_only": {"id3": "x", "prompt": "a"},
-    "raccoon_prompts": {"original_text": "a"},
-}
+ANSWERS = [Answer(PromptText.of(row["prompt"]), row["completion"]) for row in ROWS]
+PAIR = {"prompt": "p", "chosen": "good", "rejected": "bad"}
+GOOD = {"prompt": "a", "completion": "b"}
 
 
-@pytest.fixture
-def file(tmp_path):
-    """`file(content)` writes text, bytes, or JSON lines of a list, and gives the path."""
-
-    def write(content, name="rows.jsonl"):
-        path = tmp_path / name
-        if isinstance(content, list):
-            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return str(path)
-
-    return write
+def source_of(**settings):
+    return TypeAdapter(Source).validate_python(settings)
 
 
-def read(path, kind="answers", **settings):
-    """(records, account) of one file, its books checked."""
-    account = Account()
-    records = []
-    for record in read_records([SOURCE.validate_python({"path": path, **settings})], kind, account):
-        account.keep(record)
-        records.append(record)
-    assert account.rows == account.kept + account.num_rejected
-    return records, account
+# shapes of files
 
 
-def texts(records):
-    return [(record.prompt.messages[-1].content, *record.answers) for record in records]
+def test_json_lines_and_a_json_array_in_a_jsonl_file_read_alike(file, read):
+    assert read(file(ROWS)).records == ANSWERS
+    assert read(file(json.dumps(ROWS, indent=2))).records == ANSWERS
+    assert read(file("\n  " + json.dumps(ROWS), "rows.json")).records == ANSWERS
 
 
 @pytest.mark.parametrize("as_array", [True, False])
-@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n  "])
-def test_json_lines_and_arrays_are_told_apart_by_content(file, as_array, start):
-    content = json.dumps(ROWS, indent=2) if as_array else "\r\n\r\n".join(map(json.dumps, ROWS))
-    records, account = read(file(start + content.encode()))
-    assert texts(records) == [tuple(row.values()) for row in ROWS]
-    assert account.rows == 2
+def test_a_byte_order_mark_is_not_part_of_the_data(file, read, as_array):
+    text = json.dumps(ROWS) if as_array else "\n".join(map(json.dumps, ROWS))
+    assert read(file(b"\xef\xbb\xbf" + text.encode())).records == ANSWERS
 
 
-def test_line_separators_inside_strings_do_not_end_a_row(file):
-    records, _ = read(file([{"prompt": "one\u2028two\x85three", "completion": "yes"}]))
-    assert texts(records) == [("one\u2028two\x85three", "yes")]
+def test_blank_lines_and_windows_line_ends_are_no_rows(file, read):
+    done = read(file("\r\n\r\n".join(map(json.dumps, ROWS)) + "\r\n \r\n"))
+    assert done.records == ANSWERS
+    assert done.account.rows == 2
+    assert [record.origin.place for record in done.records] == [1, 3]
 
 
-def test_csv_and_parquet_read_like_json(file, tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "t.parquet")
-    table = 'prompt,completion\n"안녕하세요?",반갑습니다.\nHello?,Hi.\n'
-    for path in (file(table, "t.csv"), file(b"\xef\xbb\xbf" + table.encode(), "t.any"), str(tmp_path / "t.parquet")):
-        assert texts(read(path)[0]) == [tuple(row.values()) for row in ROWS]
+def test_line_separators_inside_strings_do_not_end_a_row(file, read):
+    row = {"prompt": "one\u2028two\x85three", "completion": "yes"}
+    (answer,) = read(file([row])).records
+    assert answer.prompt == PromptText.of(row["prompt"])
 
 
-def test_conversations_in_plain_text_give_one_or_all_answers(file):
-    path = file("<<start conversation>>\n<사람>: a\n<챗봇>: b\nmore\n<사람>: c\n<챗봇>: d\n", "chat.jsonl")
-    assert texts(read(path)[0]) == [("c", "d")]
-    records, account = read(path, rules={"turns": "all"})
-    assert texts(records) == [("a", "b\nmore"), ("c", "d")]
-    assert (account.rows, account.kept, account.records) == (1, 1, 2)
+def test_every_record_says_where_it_comes_from(file, read):
+    path = file([{**PAIR, "id": "x7"}, {**PAIR, "id3": 9}, PAIR])
+    origins = [record.origin for record in read(path, "preferences").records]
+    assert origins == [Origin(path, 1, "line", "x7"), Origin(path, 2, "line", 9), Origin(path, 3, "line", None)]
+    array = file(json.dumps([PAIR]), "array.json")
+    assert str(read(array, "preferences").records[0].origin) == f"{array}, row 1"
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_every_format_is_recognised_among_all_others_and_gives_what_it_says(file, name):
-    path = file([EXAMPLES[name]])
-    source = SOURCE.validate_python(path)
-    row_format = recognise(source)
-    assert row_format.name == name
-    assert default_kind(source) == row_format.gives[0]
-    expected = {"prompts": [("a",)], "answers": [("a", "b")], "preferences": [("a", "b", "c")]}
-    for kind, wanted in expected.items():
-        if kind in row_format.gives:
-            assert texts(read(path, kind)[0]) == wanted
-        else:
-            with pytest.raises(DataError, match="rows have not"):
-                read(path, kind)
-
-
-def test_every_format_has_an_example():
-    assert {row_format.name for row_format in FORMATS} == {*EXAMPLES, "dialsummeval", "text_line"}
-
-
-def test_columns_map_any_other_shape(file):
-    path = file([{"title": "a", "body": {"text": "b"}}, {"title": "x"}])
-    records, account = read(path, columns={"prompt": "title", "completion": "body.text"})
-    assert texts(records) == [("a", "b")]
-    assert account.rejected == {"missing column: body.text": 1}
-
-
-def test_rated_systems_are_compared_within_their_dialogue(file):
-    def row(dialogue, summary, marks):
-        return {
-            "id": dialogue,
-            "dialogue": dialogue,
-            "summary": summary,
-            "annotations": [{"fluency": m} for m in marks],
-        }
-
-    path = file([row("x", "good", [5, 4]), row("x", "bad", [1, 2]), row("y", "u", [3]), row("y", "v", [3])])
-    records, account = read(path, "preferences")
-    assert texts(records) == [("x", "good", "bad")]
-    assert (account.rows, account.kept, account.rejected) == (4, 2, {"tie": 2})
+# what is read for what
 
 
 @pytest.mark.parametrize(
-    ("row", "reason"),
+    ("row", "answer"),
     [
-        ('{"prompt": "a", "completion": "b', "truncated JSON"),
-        ('{"prompt": "a",, "completion": "b"}', "invalid JSON"),
-        ('{"prompt": "cut \\ud83d", "completion": "b"}', "half of a character"),
-        ('{"prompt": 3, "completion": "b"}', "wrong type: prompt"),
-        ('{"prompt": "a"}', "missing column: completion"),
-        ('{"instruction": "a", "output": "b"}', "another schema: instruction"),
-        ('["a"]', "malformed row"),
+        ({"prompt": "a", "completion": "b", "tokens": 3}, Answer(PromptText.of("a"), "b")),
+        ({"instruction": "a", "output": "b", "url": None}, Answer(PromptText.of("a"), "b")),
+        ({"id": 1, "instruction": "a", "input": None, "output": "b"}, Answer(PromptText.of("a"), "b")),
+        ({"instruction": "a", "input": "", "output": "b"}, Answer(PromptText.of("a"), "b")),
+        ({"instruction": "a", "input": "c", "output": "b"}, Answer(PromptText.of("a", "c"), "b")),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, Answer(PromptText.of("a"), "b")),
     ],
 )
-def test_a_bad_row_is_rejected_with_its_reason_and_the_others_stay(file, row, reason):
-    good = json.dumps(ROWS[0])
-    records, account = read(file(f"{good}\n{row}\n{good}\n"))
-    assert len(records) == 2
-    assert account.rejected == {reason: 1}
+def test_a_schema_with_an_answer_is_recognised_by_its_keys(file, read, row, answer):
+    assert read(file([row])).records == [answer]
 
 
-def test_invalid_utf8_is_rejected_replaced_or_refused_by_a_setting(file):
-    path = file(json.dumps(ROWS[0]).encode() + b'\n{"prompt": "\xff", "completion": "b"}\n')
-    _, account = read(path)
-    assert account.rejected == {"invalid UTF-8": 1}
-    records, _ = read(path, decoding={"invalid": "replace"})
-    assert texts(records)[1] == ("\ufffd", "b")
-    with pytest.raises(DataError, match=r"line 2: byte 12 of the line \(0xff\)"):
-        read(path, decoding={"invalid": "strict"})
+@pytest.mark.parametrize("row", [{"prompt": "a"}, {"id3": 7, "prompt": "a"}, {"text": "a"}, {"original_text": "a"}])
+def test_schemas_without_answers_give_prompts(file, read, row):
+    assert read(file([row]), "prompts").records == [Record(PromptText.of("a"))]
 
 
-def test_an_old_korean_file_is_read_by_its_encoding(file):
-    path = file("안녕\n반가워요\n".encode("cp949"), "old.txt")
-    records, _ = read(path, "prompts", decoding={"encoding": "cp949"})
-    assert texts(records) == [("안녕",), ("반가워요",)]
+def test_prompts_where_answers_are_needed_are_an_error_that_names_the_schema(file, read):
+    with pytest.raises(DataError, match="'prompt_only' rows have not an answer to learn"):
+        read(file([{"prompt": "a"}]), "answers")
+    with pytest.raises(DataError, match="'prompt_completion' rows have not a better and a worse answer"):
+        read(file(ROWS), "preferences")
 
 
-@pytest.mark.parametrize(("choice", "reason"), [(2, "choice out of range"), (-1, "choice out of range")])
-def test_a_choice_of_no_answer_is_rejected(file, choice, reason):
-    rows = [EXAMPLES["raccoon_choice_b"], EXAMPLES["raccoon_choice_b"] | {"choice": choice}]
-    _, account = read(file(rows), "preferences")
-    assert account.rejected == {reason: 1}
+def test_the_default_kind_is_the_richest_that_the_schema_gives(file):
+    assert default_kind(source_of(path=file([PAIR]))) == "preferences"
+    assert default_kind(source_of(path=file([GOOD]))) == "answers"
+    assert default_kind(source_of(path=file([{"prompt": "a"}]))) == "prompts"
 
 
-def test_a_truncated_array_loses_its_last_row_only(file):
-    records, account = read(file(json.dumps(ROWS)[:-10]))
-    assert len(records) == 1
-    assert account.rejected == {"truncated JSON": 1}
+def test_the_format_is_the_one_that_most_of_the_first_rows_have(file, read):
+    rows = [{"prompt": "lonely"}, PAIR, "no object", PAIR]
+    assert recognise(source_of(path=file(rows))).name == "preference_pair"
+    done = read(file(rows), "preferences")
+    assert done.reasons == [(1, "missing column: chosen"), (3, "malformed row")]
+    assert done.account.kept == 2
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "the file is empty"),
-        (b"\xff\xfea", "UTF-16"),
-        (b"\x1f\x8b", "gzip"),
-        ('[{"prompt": "a"}\n{"prompt": "b"}]', "line 2: not valid JSON"),
-        ('{"text_a": "a"}', "no known schema has the fields text_a"),
-    ],
+# several sources
+
+
+def test_sources_are_read_one_after_the_other_and_counted_apart(file, read):
+    first, second = file(ROWS, "1.jsonl"), file("instruction,output\na,b\n", "2.csv")
+    done = read([first, {"path": second}], "answers")
+    assert done.records == [*ANSWERS, Answer(PromptText.of("a"), "b")]
+    assert done.account.as_dict()["sources"] == {
+        first: {"rows": 2, "records": 2},
+        second: {"rows": 1, "records": 1},
+    }
+
+
+def test_max_rows_stops_before_anything_behind_it_is_looked_at(file, read, monkeypatch):
+    monkeypatch.setattr("rayrlhf.data.files.json_array.CHUNK_BYTES", 16)
+    path = file("[" + ",\n".join([json.dumps(GOOD)] * 3) + ",\nno json")
+    done = read(path, max_rows=3)
+    assert done.account.rows == done.account.kept == 3
+    with pytest.raises(DataError, match="line 4: not valid JSON"):
+        read(path, max_rows=4)
+
+
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 200))
+def test_max_rows_keeps_the_first_rows_however_the_file_is_cut(tmp_path_factory, read, num_rows, max_rows, chunk_bytes):
+    path = tmp_path_factory.mktemp("cut") / "rows.jsonl"
+    path.write_text("".join(f'{{"prompt": "{row}"}}\n' for row in range(num_rows)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rayrlhf.data.files.json_lines.CHUNK_BYTES", chunk_bytes)
+        done = read(path, "prompts", max_rows=max_rows)
+    assert [record.prompt.text for record in done.records] == [str(row) for row in range(min(num_rows, max_rows))]
+    assert done.account.rows == len(done.records)
+
+
+# bad rows
+
+
+def test_bad_rows_are_counted_with_their_reasons_and_the_others_stay(file, read):
+    lines = [
+        GOOD,
+        {"prompt": "a", "completion": 7},
+        {"prompt": "a"},
+        {"prompt": "a", "completion": None},
+        ["a", "b"],
+        "just text",
+        {"instruction": "a", "output": "b"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    done = read(file(text + '{"prompt": "a", "comp\n{"prompt": "a",}\n' + json.dumps(GOOD)))
+    assert done.reasons == [
+        (2, "wrong type: completion"),
+        (3, "missing column: completion"),
+        (4, "wrong type: completion"),
+        (5, "malformed row"),
+        (6, "malformed row"),
+        (7, "another schema: instruction"),
+        (8, "truncated JSON"),
+        (9, "invalid JSON"),
+    ]
+    assert (done.account.rows, done.account.kept) == (10, 2)
+
+
+def test_a_value_of_the_wrong_type_is_told_with_field_and_value(file, read):
+    ((place, reason, detail, row),) = read(file([GOOD, {"prompt": "a", "completion": 7}])).rejected
+    assert (place, reason, row) == (2, "wrong type: completion", {"prompt": "a", "completion": 7})
+    assert detail == "completion: Input should be a valid string (found 7)"
+
+
+def test_a_huge_value_is_told_in_a_line(file, read):
+    ((_, _, detail, _),) = read(file([GOOD, {"prompt": ["x" * 10**6] * 9, "completion": "b"}])).rejected
+    assert len(detail) < 120
+
+
+def test_a_row_of_a_thousand_columns_is_told_in_a_line(file, read):
+    wide = {f"column{index}": "x" * 10 for index in range(1000)}
+    ((_, reason, detail, _),) = read(file([GOOD, wide])).rejected
+    assert reason == "missing column: completion"
+    assert detail.endswith("column19 and 980 more")
+
+
+@pytest.mark.parametrize("as_array", [True, False])
+def test_half_a_character_is_rejected_with_its_place(file, read, as_array):
+    rows = ['{"prompt": "fine \\ud83d\\ude00"}', '{"prompt": "cut \\ud83d"}', '{"prompt": "\\ude00 cut"}']
+    done = read(file("[" + ",".join(rows) + "]" if as_array else "\n".join(rows)), "prompts")
+    assert [record.prompt.text for record in done.records] == ["fine 😀"]
+    assert done.reasons == [(2, "half of a character"), (3, "half of a character")]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8"), max_size=5),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.sampled_from("ab"), values, max_size=3),
+    max_leaves=6,
 )
-def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(file, content, message):
-    path = file(content)
-    with pytest.raises(DataError, match=message) as error:
-        read(path)
-    assert str(path) in str(error.value)
+FIELDS = st.sampled_from(["prompt", "chosen", "rejected", "messages", "completions", "ranking", "choice", "text", ""])
+
+
+@given(st.lists(st.dictionaries(FIELDS, JSON, max_size=5) | JSON, max_size=8), st.booleans())
+def test_rows_in_are_rows_kept_and_rows_rejected_whatever_they_hold(tmp_path_factory, read, rows, as_array):
+    path = tmp_path_factory.mktemp("any") / "rows.jsonl"
+    rows = [PAIR, PAIR, *rows]
+    path.write_text(json.dumps(rows) if as_array else "\n".join(map(json.dumps, rows)))
+    done = read({"path": str(path), "format": "preference_pair"}, "preferences")
+    assert done.account.rows == len(rows)
+    assert done.account.kept >= 2
+    assert all(reason and detail for _, reason, detail, _ in done.rejected)
+
+
+# bad sources
+
+
+def message_of(path, **settings) -> str:
+    with pytest.raises(DataError) as error:
+        list(read_records([source_of(path=str(path), **settings)], "prompts", Account()))
+    return str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        read(str(tmp_path / "none.jsonl"))
+    assert message_of(tmp_path / "none.jsonl") == f"{tmp_path}/none.jsonl: no such file"
 
 
-def test_max_rows_stops_the_reading(file):
-    records, account = read(file(ROWS * 5), max_rows=3)
-    assert len(records) == account.rows == 3
+def test_a_folder_is_no_data_file(tmp_path):
+    assert message_of(tmp_path) == f"{tmp_path}: cannot read it: Is a directory"
 
 
-def test_saved_hugging_face_data_sets_are_read(tmp_path):
-    import datasets
-
-    datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "set"))
-    account = Account()
-    records = list(read_records([SOURCE.validate_python({"dataset": str(tmp_path / "set")})], "answers", account))
-    assert texts(records) == [tuple(row.values()) for row in ROWS]
-
-
-def test_a_chat_is_a_prompt_up_to_its_last_answer(file):
-    roles = ["system", "user", "assistant", "user", "assistant"]
-    messages = [{"role": role, "content": str(index)} for index, role in enumerate(roles)]
-    ((answer,), _) = read(file([{"messages": messages}]))
-    assert answer == Answer(PromptText(tuple(Message(m["role"], m["content"]) for m in messages[:-1])), "4")
-
-
-@given(
-    st.lists(st.sampled_from([json.dumps(ROWS[0]), "{", "", "3", '{"prompt": null, "completion": "x"}']), max_size=30)
+@pytest.mark.parametrize("named", [{}, {"format": "prompt_only"}])
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [("", "a"), ("\n \n", "a.jsonl"), ("[]", "a.json"), (b"\xef\xbb\xbf", "a.csv"), ("prompt\n", "a.csv")],
 )
-def test_rows_in_are_rows_kept_and_rejected_whatever_the_file_holds(tmp_path_factory, lines):
-    path = tmp_path_factory.mktemp("any") / "rows.jsonl"
-    path.write_text("\n".join([json.dumps(ROWS[0]), *lines]), encoding="utf-8")
-    records, account = read(str(path))
-    assert account.rows == 1 + sum(bool(line) for line in lines)
-    assert len(records) == 1 + lines.count(json.dumps(ROWS[0]))
+def test_an_empty_file_is_named(file, content, name, named):
+    path = file(content, name)
+    assert message_of(path, **named) == f"{path}: the file is empty"
+
+
+def test_an_unknown_schema_names_file_line_found_and_known_fields(file):
+    path = file('\n{"question": "a", "reply": "b"}\n')
+    message = message_of(path)
+    assert message.startswith(f"{path}, line 2: unknown schema: no known schema has the fields question, reply. ")
+    assert "columns: {prompt: question}" in message
+    assert "prompt_completion: completion, prompt" in message
+    assert "preference_pair: chosen, prompt, rejected" in message
+
+
+def test_a_file_of_bad_rows_only_tells_of_the_first(file):
+    assert "line 1: malformed row: expected named fields, found 'just text'" in message_of(file('"just text"\n'))
+    assert "row 1: malformed row: expected named fields, found 3" in message_of(file("[3]"))
+    assert "line 1: truncated JSON: " in message_of(file('{"prompt": "a'))
+
+
+def test_a_file_without_a_usable_row_is_an_error_that_counts_why(file):
+    account = Account()
+    path = file([{"prompt": 1}, {"prompt": None}])
+    assert list(read_records([source_of(path=path)], "prompts", account)) == []
+    with pytest.raises(DataError, match=r"no usable row is left: 0 of 2 rows \(left out: 2 wrong type: prompt\)"):
+        account.finish()
+
+
+def test_a_format_that_nobody_knows_is_refused_with_those_there_are(file):
+    with pytest.raises(ValidationError, match="'alpaca' is not one of vaiv_scores, "):
+        source_of(path=file(ROWS), format="alpaca")
+
+
+# column maps
+
+
+@pytest.mark.parametrize("settings", [{}, {"format": "preference_pair"}])
+def test_columns_of_other_names_and_nested_ones_are_mapped(file, read, settings):
+    rows = [{"q": "p", "a": {"good": {"text": "c"}, "bad": "r"}, "x.y": 1}]
+    columns = {"prompt": "q", "chosen": "a.good.text", "rejected": "a.bad"}
+    assert read(file(rows), "preferences", columns=columns, **settings).records == [
+        Preference(PromptText.of("p"), "c", "r")
+    ]
+
+
+def test_a_mapped_column_whose_own_name_has_a_dot_is_found(file, read):
+    assert read(file([{"a.b": "p"}]), "prompts", columns={"prompt": "a.b"}).records == [Record(PromptText.of("p"))]
+
+
+def test_a_row_without_a_mapped_column_is_rejected_and_one_that_is_no_mapping_too(file, read):
+    rows = [{"q": {"text": "p"}}, {"q": "p"}, {"r": 1}, [1]]
+    done = read(file(rows), "prompts", columns={"prompt": "q.text"})
+    assert done.reasons == [(2, "missing column: q.text"), (3, "missing column: q.text"), (4, "malformed row")]
+
+
+def test_a_map_decides_between_schemas_that_the_row_has_both(file, read):
+    rows = [{"question": "q", "answer": "a", "topic": "t"}]
+    assert recognise(source_of(path=file(rows))).name == "question_answer"
+    assert recognise(source_of(path=file(rows), columns={"prompt": "topic"})).name == "prompt_only"
+
+
+@pytest.mark.parametrize("settings", [{}, {"format": "prompt_only"}])
+def test_a_map_of_a_field_that_no_format_has_is_an_error(file, settings):
+    assert "'promt'" in message_of(file([{"q": "a", "prompt": "b"}]), columns={"promt": "q"}, **settings)

@@ -1,0 +1,5 @@
+"""`python -m rayrlhf.cli` is `rayrlhf`."""
+
+from rayrlhf.cli import app
+
+app()

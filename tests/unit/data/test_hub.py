@@ -1,0 +1,113 @@
+"""Data sets of the `datasets` library: saved folders, folders of files, and what is said if they cannot be read."""
+
+import json
+
+import datasets
+import pytest
+
+from rayrlhf.data.account import DataError
+from rayrlhf.data.files import hub
+from rayrlhf.data.records import Answer, Origin, PromptText
+
+ROWS = [{"prompt": f"p{index}", "completion": f"c{index}"} for index in range(5)]
+ANSWERS = [Answer(PromptText.of(row["prompt"]), row["completion"]) for row in ROWS]
+
+
+@pytest.fixture(autouse=True)
+def quiet_and_offline(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    yield
+    if shown:
+        datasets.enable_progress_bars()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """`saved(train=rows, test=rows)` saves these splits, or one set if it has no name, and gives the folder."""
+
+    def save(rows=None, **splits):
+        folder = str(tmp_path / "saved")
+        if rows is not None:
+            datasets.Dataset.from_list(rows).save_to_disk(folder)
+        else:
+            parts = {name: datasets.Dataset.from_list(part) for name, part in splits.items()}
+            datasets.DatasetDict(parts).save_to_disk(folder)
+        return folder
+
+    return save
+
+
+def test_a_saved_set_is_read_with_rows_numbered_from_one(saved, read, monkeypatch):
+    monkeypatch.setattr(hub, "CHUNK_ROWS", 2)
+    folder = saved(ROWS)
+    done = read({"dataset": folder})
+    assert done.records == ANSWERS
+    assert [record.origin for record in done.records] == [Origin(f"{folder}[train]", row, "row") for row in range(1, 6)]
+
+
+def test_a_split_of_a_saved_set_is_read(saved, read):
+    folder = saved(train=ROWS[:3], test=ROWS[3:])
+    assert read({"dataset": folder}).records == ANSWERS[:3]
+    assert read({"dataset": folder, "split": "test"}).records == ANSWERS[3:]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_of_files_is_read(tmp_path, read, streaming):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    assert read({"dataset": str(folder), "streaming": streaming}).records == ANSWERS
+
+
+def test_columns_limits_and_bad_rows_are_as_with_files(saved, read):
+    folder = saved([{"q": {"text": text}} for text in ("a", None, "c", "d")])
+    done = read({"dataset": folder, "columns": {"prompt": "q.text"}, "max_rows": 3}, "prompts")
+    assert [record.prompt.text for record in done.records] == ["a", "c"]
+    assert done.reasons == [(2, "wrong type: prompt")]
+
+
+def refusal(read, **source) -> str:
+    with pytest.raises(DataError) as error:
+        read(source)
+    return str(error.value)
+
+
+def test_a_set_or_split_that_is_not_there_is_named(tmp_path, saved, read):
+    missing = str(tmp_path / "nowhere" / "set")
+    assert refusal(read, dataset=missing).startswith(f"data set {missing}, split train: cannot load it: ")
+    folder = saved(train=ROWS, test=ROWS)
+    message = refusal(read, dataset=folder, split="dev")
+    assert message == f"data set {folder}, split dev: cannot load it: it has the splits train, test"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [("train.parquet", b"PAR1 and no more", "Parquet magic bytes"), ("train.jsonl", b'{"prompt": "a"}\n{"pro', "JSON")],
+)
+def test_a_broken_file_of_a_set_is_an_error_that_says_why(tmp_path, read, name, content, why, streaming):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    message = refusal(read, dataset=str(folder), streaming=streaming)
+    assert message.startswith(f"data set {folder}, split train: cannot load it: ")
+    assert why in message
+
+
+def test_a_set_without_rows_is_an_error_that_names_it(tmp_path, saved, read):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.csv").write_text("prompt\n")
+    assert refusal(read, dataset=str(folder), streaming=True) == f"{folder}[train]: no rows"
+    empty = datasets.Dataset.from_dict({"prompt": []}, datasets.Features({"prompt": datasets.Value("string")}))
+    empty.save_to_disk(str(tmp_path / "saved"))  # which the library saves, but cannot load
+    assert refusal(read, dataset=str(tmp_path / "saved")).startswith(f"data set {tmp_path / 'saved'}, split train: ")
+
+
+def test_the_fingerprint_changes_with_the_content(tmp_path, saved):
+    first = hub.hub_fingerprint(saved(train=ROWS, test=ROWS[:2]), None, "train", None)
+    assert hub.hub_fingerprint(str(tmp_path / "saved"), None, "train", None) == first
+    assert hub.hub_fingerprint(str(tmp_path / "saved"), None, "test", None) != first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,6 @@ def load_tokenizer(model: str, for_model: str | None = None) -> Any:
             f"model {model!r}: the folder has no tokenizer (tokenizer.json); "
             "copy the tokenizer's files of the model it came from into it"
         )
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:

@@ -33,7 +33,7 @@ REPEATS = 3
 
 def make_pairs(path: Path, num_rows: int) -> None:
     """Write `num_rows` pairs of Korean and English words, all different, about 1 KB each."""
-    from rayrlhf.models.init import read_texts
+    from rayrlhf.data.texts import read_texts
 
     words = sorted({word for text in read_texts(sorted(SAMPLE.glob("*.jsonl"))) for word in text.split()})
     draw = random.Random(0)
@@ -69,6 +69,11 @@ def load_dataset_and_iterate(work: Path) -> int:
     with tempfile.TemporaryDirectory(dir=work) as cache:
         data = datasets.load_dataset("json", data_files=str(work / "pairs.jsonl"), split="train", cache_dir=cache)
         return sum(1 for _ in data)
+
+
+def parse(work: Path) -> int:
+    """rayrlhf: rows as Python values, bad ones found."""
+    return sum(len(chunk.values) for chunk in _source(work).chunks())
 
 
 def rows(work: Path) -> int:
@@ -146,6 +151,7 @@ STEPS: dict[str, Callable[[Path], int]] = {
     for step in (
         load_dataset,
         load_dataset_and_iterate,
+        parse,
         rows,
         records,
         clean,
@@ -213,7 +219,7 @@ def main() -> None:
         make_pairs(work / "pairs.jsonl", options.rows)
         (work / "tokenizer").write_text(str(options.tokenizer or _train_tokenizer(work)))
         figures: dict[str, dict[str, float]] = {}
-        for name in [*STEPS] + ["load_dataset", "rows"] * (REPEATS - 1):
+        for name in [*STEPS] + ["load_dataset", "parse", "rows"] * (REPEATS - 1):
             result = run_step(name, work)
             if name not in figures or result["seconds"] < figures[name]["seconds"]:
                 figures[name] = result
@@ -224,7 +230,8 @@ def main() -> None:
 
 
 def _train_tokenizer(work: Path) -> Path:
-    from rayrlhf.models.init import read_texts, train_tokenizer
+    from rayrlhf.data.texts import read_texts
+    from rayrlhf.models.init import train_tokenizer
 
     folder = work / "trained"
     train_tokenizer(read_texts(sorted(SAMPLE.glob("*.jsonl"))), 8000).save_pretrained(folder)
@@ -235,7 +242,7 @@ def _print(figures: dict[str, dict[str, float]], size: int) -> None:
     table = Table(title=f"{figures['rows']['rows']:,.0f} pairs, {size / 1e9:.2f} GB, {os.cpu_count()} cores")
     for heading in ("step", "seconds", "rows/s", "MB/s", "peak GiB", "÷ load_dataset"):
         table.add_column(heading, justify="left" if heading == "step" else "right")
-    for name, step in figures.items():
+    for name, step in sorted(figures.items(), key=lambda item: [*STEPS].index(item[0])):
         table.add_row(
             name,
             f"{step['seconds']:.1f}",

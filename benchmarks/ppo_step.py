@@ -21,6 +21,7 @@ from rich.table import Table
 from rayrlhf.actors import cluster
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.config import load_config
+from rayrlhf.data.texts import read_texts
 from rayrlhf.metrics import console
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.stages.ppo import run_ppo
@@ -38,7 +39,7 @@ SHAPES = {
 def measure(name: str, shape: ModelShape, num_steps: int, folder: Path) -> dict[str, Any]:
     """Medians of one model's steps, in seconds, and the sampler's tokens per second."""
     model = folder / name
-    parameters = init_model_folder(model, shape, sorted((ROOT / "data/sample").glob("*.jsonl")))
+    parameters = init_model_folder(model, shape, read_texts(sorted((ROOT / "data/sample").glob("*.jsonl"))))
     changes = {
         "run.name": f"bench/{name}",
         "model": model,

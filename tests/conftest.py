@@ -102,8 +102,6 @@ def _make_folder(out: Path, architecture: Any, tied: bool) -> str:
     from rayrlhf.models.init import ModelShape, init_model_folder
 
     torch.set_num_threads(1)
-    texts = out.parent / "texts.txt"
-    texts.write_text("\n".join(TEXTS), encoding="utf-8")
     shape = ModelShape(
         architecture=architecture,
         vocab_size=320,
@@ -115,5 +113,5 @@ def _make_folder(out: Path, architecture: Any, tied: bool) -> str:
         max_length=128,
         tie_embeddings=tied,
     )
-    init_model_folder(out, shape, [texts])
+    init_model_folder(out, shape, TEXTS)
     return str(out)

@@ -70,6 +70,7 @@ def model_init(
 ) -> None:
     """Make a small model from nothing, with a byte-level BPE tokenizer trained on TEXTS."""
     from rayrlhf.config import parse_config
+    from rayrlhf.data.texts import read_texts
     from rayrlhf.models.init import ModelShape, init_model_folder
 
     shape = {
@@ -86,7 +87,7 @@ def model_init(
     }
     with user_errors():
         parameters = init_model_folder(
-            out, parse_config(ModelShape, shape, source="model init"), texts or [], tokenizer
+            out, parse_config(ModelShape, shape, source="model init"), read_texts(texts or []), tokenizer
         )
     typer.echo(f"{out}: {parameters / 1e6:.1f}M parameters")
 

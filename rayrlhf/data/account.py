@@ -44,6 +44,7 @@ BAD_INPUT = frozenset(
         "empty answer",
         "chosen equals rejected",
         "duplicate id",
+        "refused by the template",
     }
 )
 """Reasons that say that a row is bad, not that a rule chose to leave it out. Only these count towards
@@ -96,6 +97,8 @@ class Account:
     records_rejected: Counter[str] = field(default_factory=Counter)
     by_source: dict[str, Counter[str]] = field(default_factory=dict)
     """For each source: rows under "rows", records kept under "records"."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Where each reason was met first, and its detail."""
     notes: Counter[str] = field(default_factory=Counter)
     """Repairs and other things worth knowing that rejected nothing."""
     _undecided: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -121,6 +124,7 @@ class Account:
     def reject_row(self, origin: Origin, reason: str, detail: str = "", row: Any = None) -> None:
         """The row at `origin` gives no record."""
         self.rejected[reason] += 1
+        self._remember(origin, reason, detail)
         if self.rejected_file is not None:
             self.rejected_file.write(origin, reason, detail, row)
 
@@ -149,6 +153,7 @@ class Account:
         """`record` is left out."""
         origin = record.origin
         self.records_rejected[reason] += 1
+        self._remember(origin, reason, detail)
         if self.rejected_file is not None:
             self.rejected_file.write(origin, reason, detail, describe(record))
         if origin.siblings == 1:
@@ -158,6 +163,10 @@ class Account:
             if left == 1:
                 del self._undecided[origin.source, origin.place]
                 self.rejected[reason] += 1
+
+    def _remember(self, origin: Origin, reason: str, detail: str) -> None:
+        if reason not in self.examples:
+            self.examples[reason] = f"{origin}: {reason}" + (f": {detail}" if detail else "")
 
     @property
     def num_rejected(self) -> int:
@@ -177,15 +186,17 @@ class Account:
         if self.rows == 0:
             raise DataError(f"{', '.join(self.by_source) or 'the input'}: the file is empty")
         if self.records_kept == 0:
-            raise DataError(f"{', '.join(self.by_source)}: no usable row is left: {self}")
+            first = next((f". The first: {example}" for example in self.examples.values()), "")
+            raise DataError(f"{', '.join(self.by_source)}: no usable row is left: {self}{first}")
 
     def _judge(self) -> None:
         share = self.bad_rows / max(1, self.rows)
         if share > self.max_reject_share:
             where = f"; they are in {self.rejected_file.path}" if self.rejected_file is not None else ""
+            worst = next(reason for reason, _ in self.rejected.most_common() if family(reason) in BAD_INPUT)
             raise DataError(
                 f"{', '.join(self.by_source)}: {self.bad_rows} of {self.rows} rows are bad ({share:.1%}), more than "
-                f"max_reject_share={self.max_reject_share:g} allows{where}: {self}"
+                f"max_reject_share={self.max_reject_share:g} allows{where}: {self}. The first: {self.examples[worst]}"
             )
 
     def as_dict(self) -> dict[str, Any]:

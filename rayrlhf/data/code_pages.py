@@ -11,7 +11,8 @@ import re
 # UTF-8 read as latin-1 or cp1252 has somewhere a lead byte and a continuation byte, CP949 two syllables (4 bytes) in a
 # row. All other text is done after this one look at it.
 _CONTINUATION = "".join(chr(c) for c in range(0x80, 0xC0)) + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
-_WESTERN_DAMAGE = re.compile(f"[\xc2-\xf4][{_CONTINUATION}]|[\xa1-\xfe]{{4}}")
+# One set of characters for the first place makes healthy text four times as fast to pass as two alternatives do.
+_WESTERN_DAMAGE = re.compile(f"[\xa1-\xfe](?:(?<=[\xc2-\xf4])[{_CONTINUATION}]|[\xa1-\xfe]{{3}})")
 
 _SYLLABLE = re.compile("[가-힣]")
 _COMMON = frozenset("이다는에을를의가고하지기은도로나어사시리아한해요서세자라인스대그게거대있보니수일정전안부네면")

@@ -72,6 +72,8 @@ class TfidfDuplicates(Config):
         """For each text: the index of the most alike of `others` if it is near enough, else None."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
+        if not texts or not others:
+            return [None] * len(texts)
         vectors = TfidfVectorizer(analyzer=_words).fit_transform([*texts, *others])
         ours, theirs = vectors[: len(texts)], vectors[len(texts) :].T
         found: list[int | None] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from typing import Any, Self, TypeAlias
 from pydantic import Field, field_validator
 
 from rayrlhf.config import Config
-from rayrlhf.data.account import Account, DataError, RejectedFile
+from rayrlhf.data.account import Account, DataError, Rejected, RejectedFile
 from rayrlhf.data.augment import Augmentation
 from rayrlhf.data.cache import cache_key, find_entry, new_entry
 from rayrlhf.data.cleaning import Cleaning
-from rayrlhf.data.reader import read_records
+from rayrlhf.data.reader import check_different, read_records
 from rayrlhf.data.records import Kind, Preference, Record
 from rayrlhf.data.sequences import Sequences, SequencesWriter, TokenRow, map_sequences
 from rayrlhf.data.sources import Source
@@ -57,9 +57,10 @@ class DataConfig(Config):
     @field_validator("train", "heldout")
     @classmethod
     def _are_different(cls, sources: list[Source]) -> list[Source]:
-        for label, count in Counter(source.label for source in sources).items():
-            if count > 1:
-                raise ValueError(f"{label} is named {count} times: name it once, with weight: {count}")
+        try:
+            check_different(sources)
+        except DataError as error:
+            raise ValueError(str(error)) from None
         return sources
 
     def resolved(self) -> Self:
@@ -180,8 +181,8 @@ class _Work:
             for record, result in zip(batch, results, strict=True):
                 is_heldout = split_of(record.prompt, (heldout_share, 1 - heldout_share), self.seed) == 0
                 copies = 1 if is_heldout else self._copies(record, weights[record.origin.source])
-                if isinstance(result, str):
-                    account.reject(record, result)
+                if isinstance(result, Rejected):
+                    account.reject(record, result.reason, result.detail)
                 elif not copies:
                     account.reject(record, "left out by the weight of its source")
                 else:
@@ -196,8 +197,8 @@ class _Work:
         if self.augmentation is not None:
             for _, results in self._tokenized(self.augmentation.make(train, self.seed, account)):
                 for result in results:
-                    if isinstance(result, str):
-                        account.notes[f"synthetic pairs left out: {result}"] += 1
+                    if isinstance(result, Rejected):
+                        account.notes[f"synthetic pairs left out: {result.reason}"] += 1
                     else:
                         parts.add("train", result, copies=1)
                 parts.flush()

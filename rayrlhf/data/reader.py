@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rayrlhf.data.account import Account, DataError, Rejected
 from rayrlhf.data.files import BadRow, Chunk
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
-from rayrlhf.data.records import Answer, Kind, Origin, Preference, Record
+from rayrlhf.data.records import Kind, Origin, Preference, Record
 from rayrlhf.data.sources import Source
 
 NEEDED: dict[Kind, str] = {
@@ -30,8 +30,10 @@ def read_records(sources: Sequence[Source], kind: Kind, account: Account) -> Ite
     """Records of one kind from all sources, one source after the other.
 
     The caller ends each of them with `account.keep` or `account.reject`, and then calls `account.finish`. Raises
-    DataError for a source that cannot be read, whose schema is not known, or that has nothing of this kind.
+    DataError for a source that cannot be read, whose schema is not known, that has nothing of this kind, or that is
+    named twice: rows are told apart by their source and place.
     """
+    check_different(sources)
     for source in sources:
         chunks = _chunks(source)
         first = next(chunks)
@@ -43,6 +45,13 @@ def read_records(sources: Sequence[Source], kind: Kind, account: Account) -> Ite
             yield from _grouped(row_format, chunks, source, account)
         else:
             yield from _single(row_format, chunks, source, kind, account)
+
+
+def check_different(sources: Sequence[Source]) -> None:
+    """Raises DataError if a source is named twice."""
+    for label, count in Counter(source.label for source in sources).items():
+        if count > 1:
+            raise DataError(f"{label} is named {count} times: name it once (in a configuration, with weight: {count})")
 
 
 def recognise(source: Source) -> type[Row]:
@@ -110,11 +119,12 @@ def _rows(
     """(row, origin, raw row) of every row that fits the format; the others are counted."""
     validate = row_format.__pydantic_validator__.validate_python
     columns, label = source.columns, source.label
+    is_grouped = issubclass(row_format, GroupedRow)  # an id then names the group, in each of its rows
     for chunk in chunks:
         account.read(label, len(chunk.values), chunk.num_bytes)
         unit = chunk.unit
         for raw, place in zip(chunk.values, chunk.places, strict=True):
-            origin = Origin(label, place, unit, _id_of(raw))
+            origin = Origin(label, place, unit, None if is_grouped else _id_of(raw))
             if isinstance(raw, BadRow):
                 account.reject_row(origin, raw.reason, raw.detail, raw.raw)
                 continue
@@ -243,6 +253,3 @@ def _short(value: Any) -> str:
 def default_kind(source: Source) -> Kind:
     """What a source is read for when nobody says: pairs if it has them, else answers, else prompts."""
     return recognise(source).gives[0]
-
-
-__all__ = ["Account", "Answer", "DataError", "Preference", "Record", "default_kind", "read_records", "recognise"]

@@ -40,6 +40,14 @@ class PromptText:
         return "\x1e".join([*(f"{m.role}\x1f{m.content}" for m in self.messages), self.context or ""])
 
     @property
+    def opening(self) -> str:
+        """The key of the first question: equal for all turns of one conversation."""
+        for index, message in enumerate(self.messages):
+            if message.role == "user":
+                return PromptText(self.messages[: index + 1], self.context).key
+        return self.key
+
+    @property
     def text(self) -> str:
         """All that is asked, without roles: what filters, duplicates and languages look at."""
         parts = [message.content for message in self.messages]
@@ -112,6 +120,12 @@ class Preference(Record):
         return (self.chosen, self.rejected)
 
 
+_ZERO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u180e"
+_HANGUL_FILLERS = "\u115f\u1160\u3164\uffa0"
+_INVISIBLE = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + _ZERO_WIDTH + _HANGUL_FILLERS
+
+
 def visible(text: str) -> str:
-    """`text` without surrounding white space and zero-width characters: empty if there is nothing to read."""
-    return text.strip(" \t\r\n\u200b\u200c\u200d\u2060\ufeff\xa0")
+    """`text` without surrounding white space (any of Unicode's) and characters of no width: empty if there is nothing
+    to read."""
+    return text.strip(_INVISIBLE)

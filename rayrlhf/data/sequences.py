@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ class Sequences:
         """From (prompt ids, answer ids) pairs."""
         lengths = [len(prompt) + len(answer) for prompt, answer in rows]
         return Sequences(
-            tokens=np.fromiter((i for prompt, answer in rows for i in (*prompt, *answer)), np.int32, sum(lengths)),
+            tokens=np.fromiter(chain.from_iterable(chain.from_iterable(rows)), np.int32, sum(lengths)),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             prompt_lengths=np.array([len(prompt) for prompt, _ in rows], dtype=np.int32),
         )

@@ -1,4 +1,7 @@
-"""Splits by prompt: a prompt is never in two of them, and appending rows moves none of the old ones."""
+"""Splits by prompt: a prompt is never in two of them, and appending rows moves none of the old ones.
+
+A conversation goes by its first question, so its turns, each of which repeats those before it, stay together.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def position(key: str, seed: int) -> float:
 
 def split_of(prompt: PromptText, shares: Sequence[float], seed: int) -> int:
     """Index of the split that a prompt belongs to; `shares` add up to 1, the last one takes what rounding leaves."""
-    at = position(prompt.key, seed)
+    at = position(prompt.opening, seed)
     reached = 0.0
     for index, share in enumerate(shares[:-1]):
         reached += share

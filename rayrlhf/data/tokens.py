@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt
 
-from rayrlhf.config import Config, UserError
-from rayrlhf.data.account import DataError
+from rayrlhf.config import Config
+from rayrlhf.data.account import Rejected
 from rayrlhf.data.records import Record
 from rayrlhf.data.sequences import TokenRow
 from rayrlhf.data.templates import Template
 from rayrlhf.data.templates.base import encode_texts
 
-Tokenized = tuple[TokenRow, ...] | str
-"""A record as one row (a prompt, an answer) or two (chosen, rejected); or the reason why it is left out."""
+Tokenized = tuple[TokenRow, ...] | Rejected
+"""A record as one row (a prompt, an answer) or two (chosen, rejected); or why it is left out."""
 
 
 class PromptLimit(Config):
@@ -28,7 +28,9 @@ class PromptLimit(Config):
     def rows_of(self, prompt: list[int], answers: Sequence[list[int]]) -> Tokenized:
         if len(prompt) > self.max_prompt_tokens and self.overlong_prompts != "keep":
             if self.overlong_prompts == "drop":
-                return "prompt too long"
+                return Rejected(
+                    "prompt too long", f"{len(prompt)} tokens, max_prompt_tokens is {self.max_prompt_tokens}"
+                )
             prompt = prompt[-self.max_prompt_tokens :]
         return ((prompt, []),)
 
@@ -46,10 +48,10 @@ class SequenceLimit(Config):
         room = self.max_tokens - len(prompt)
         if max(map(len, answers)) > room:
             if self.overlong == "drop" or room < 1:
-                return "too long"
+                return Rejected("too long", f"with its prompt over max_tokens={self.max_tokens}")
             answers = [answer[:room] for answer in answers]
             if len(answers) == 2 and answers[0] == answers[1]:
-                return "equal after the cut"
+                return Rejected("equal after the cut", f"the answers differ only beyond max_tokens={self.max_tokens}")
         return tuple((prompt, answer) for answer in answers)
 
 
@@ -63,22 +65,21 @@ def tokenize(records: Sequence[Record], template: Template, tokenizer: Any, limi
     calls, each of which uses all cores.
     """
     try:
-        prompts = template.encode_batch([record.prompt for record in records], tokenizer)
-    except UserError as error:
-        raise DataError(f"{_first_refused(records, template, tokenizer)}: {error}") from None
+        prompts: list[list[int] | Rejected] = [*template.encode_batch([r.prompt for r in records], tokenizer)]
+    except Rejected:
+        prompts = [_encoded_or_refused(record, template, tokenizer) for record in records]
     texts = [text for record in records for text in record.answers]
     encoded = iter(encode_texts(texts, tokenizer, add_special_tokens=False))
     eos = tokenizer.eos_token_id
+    per_record = ([[*next(encoded), eos] for _ in record.answers] for record in records)
     return [
-        limit.rows_of(prompt, [[*next(encoded), eos] for _ in record.answers])
-        for record, prompt in zip(records, prompts, strict=True)
+        prompt if isinstance(prompt, Rejected) else limit.rows_of(prompt, answers)
+        for prompt, answers in zip(prompts, per_record, strict=True)
     ]
 
 
-def _first_refused(records: Sequence[Record], template: Template, tokenizer: Any) -> str:
-    for record in records:
-        try:
-            template.as_text(record.prompt, tokenizer)
-        except UserError:
-            return str(record.origin)
-    raise AssertionError("the template refused one of them")
+def _encoded_or_refused(record: Record, template: Template, tokenizer: Any) -> list[int] | Rejected:
+    try:
+        return template.encode(record.prompt, tokenizer)
+    except Rejected as rejection:
+        return rejection

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,9 +95,9 @@ def make_model(shape: ModelShape, tokenizer: Any) -> Any:
 
 
 def init_model_folder(
-    out: Path, shape: ModelShape, text_files: list[Path], tokenizer_folder: Path | None = None
+    out: Path, shape: ModelShape, texts: Iterable[str] = (), tokenizer_folder: Path | None = None
 ) -> int:
-    """Write a model folder to `out`; its tokenizer is trained on `text_files`, or taken from `tokenizer_folder`.
+    """Write a model folder to `out`; its tokenizer is trained on `texts`, or taken from `tokenizer_folder`.
 
     Returns the number of parameters. Raises UserError when `out` is not empty or there is no text.
     """
@@ -108,9 +108,11 @@ def init_model_folder(
     if tokenizer_folder is not None:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     else:
-        if not text_files:
+        texts = iter(texts)
+        first = next(texts, None)
+        if first is None:
             raise UserError("name at least one text file to train the tokenizer on, or give --tokenizer FOLDER")
-        tokenizer = train_tokenizer(read_texts(text_files), shape.vocab_size)
+        tokenizer = train_tokenizer(chain([first], texts), shape.vocab_size)
     model = make_model(shape, tokenizer)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -123,30 +125,3 @@ def init_model_folder(
         shutil.rmtree(out)
         raise
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def read_texts(paths: Iterable[Path]) -> Iterator[str]:
-    """Every string in the files: all values of JSON and JSON-lines rows, or the lines of plain text."""
-    for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot read it: {getattr(error, 'strerror', None) or error}") from None
-        if path.suffix not in (".json", ".jsonl"):
-            yield from text.splitlines()
-        elif text.lstrip().startswith("["):
-            yield from _strings(json.loads(text))
-        else:
-            for line in filter(str.strip, text.splitlines()):
-                yield from _strings(json.loads(line))
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)

@@ -26,6 +26,7 @@ from rayrlhf.actors import cluster
 from rayrlhf.actors.connection import environment
 from rayrlhf.config import UserError
 from rayrlhf.data.sample import is_polite
+from rayrlhf.data.texts import read_texts
 from rayrlhf.metrics import console
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.run_directory import RUNS_VARIABLE
@@ -70,7 +71,9 @@ def run_demo(runs: Path) -> bool:
     seconds: dict[str, float] = {}
     cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port())
     try:
-        parameters = init_model_folder(runs / "demo/base", SHAPE, sorted(Path("data/sample").glob("*.jsonl")))
+        parameters = init_model_folder(
+            runs / "demo/base", SHAPE, read_texts(sorted(Path("data/sample").glob("*.jsonl")))
+        )
         console.print(f"a model of {parameters / 1e6:.1f}M parameters from nothing: {runs / 'demo/base'}")
         seconds["set-up"] = time.monotonic() - started
         for stage in STAGES:

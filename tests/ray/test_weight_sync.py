@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import ray
 
+from rayrlhf.data.texts import read_texts
 from rayrlhf.models.init import ModelShape, init_model_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_cluster")]
@@ -87,7 +88,7 @@ def test_sampler_and_learner_agree_after_every_sync(architecture: Any, tied: boo
         max_length=128,
         tie_embeddings=tied,
     )
-    init_model_folder(tmp_path / "model", shape, [TEXT])
+    init_model_folder(tmp_path / "model", shape, read_texts([TEXT]))
     gaps = ray.get(logprob_gaps.remote(str(tmp_path / "model")), timeout=200)
     assert gaps["start"] <= 1e-4
     assert gaps["stale"] > 1e-2  # the check can tell stale weights from fresh ones

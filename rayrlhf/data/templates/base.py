@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rayrlhf.config import Config, UserError
+from rayrlhf.config import Config
+from rayrlhf.data.account import Rejected
 from rayrlhf.data.records import PromptText
 
 
@@ -46,11 +47,12 @@ class TextTemplate(BaseTemplate):
         raise NotImplementedError
 
     def single_message(self, prompt: PromptText) -> str:
-        """The one user message. Raises UserError for a conversation, which needs the `chat` template."""
+        """The one user message. Raises Rejected for a conversation, which needs the `chat` template."""
         if len(prompt.messages) != 1:
-            raise UserError(
-                f"template {type(self).__name__} takes one message, this prompt has {len(prompt.messages)}: "
-                "set template.kind=chat for conversations"
+            raise Rejected(
+                "refused by the template",
+                f"{type(self).__name__} takes one message, this prompt has {len(prompt.messages)}: "
+                "set template.kind=chat for conversations",
             )
         return prompt.messages[0].content
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from jinja2 import TemplateError
 
 from rayrlhf.config import UserError
+from rayrlhf.data.account import Rejected
 from rayrlhf.data.records import PromptText
 from rayrlhf.data.templates.base import BaseTemplate
 
@@ -25,7 +26,8 @@ class ChatTemplate(BaseTemplate):
     def as_text(self, prompt: PromptText, tokenizer: Any) -> str:
         """The conversation up to where the assistant's answer begins. A context is put below the last message.
 
-        Raises UserError without a chat template, or if it refuses the conversation, as some do with system messages.
+        Raises UserError without a chat template, and Rejected if it refuses the conversation, as some do with system
+        messages.
         """
         if not (self.jinja or tokenizer.chat_template):
             raise UserError(
@@ -43,5 +45,5 @@ class ChatTemplate(BaseTemplate):
             )
         except TemplateError as error:
             name = "template.jinja" if self.jinja else "the tokenizer's chat template"
-            raise UserError(f"{name} cannot write this conversation: {error}") from None
+            raise Rejected("refused by the template", f"{name} cannot write this conversation: {error}") from None
         return str(text)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from rayrlhf.data.account import Account
+from rayrlhf.data.account import Account, Rejected
 from rayrlhf.data.reader import read_records, recognise
 from rayrlhf.data.records import PromptText, Record
 from rayrlhf.data.templates import ChatTemplate
@@ -48,11 +48,15 @@ def _lineage(record: Record) -> str:
 def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     """Decoded from the very tokens and mask that are trained, with their counts."""
     template = inputs.config.template or ChatTemplate()
-    if inputs.kind == "prompts":
-        ids = template.encode(record.prompt, tokenizer)
-        return Text.assemble((tokenizer.decode(ids), NOT_TRAINED), f"\n  {len(ids)} tokens")
-    (rows,) = tokenize([record], template, tokenizer, NO_LIMIT)
-    assert not isinstance(rows, str), "there is no limit"
+    try:
+        if inputs.kind == "prompts":
+            ids = template.encode(record.prompt, tokenizer)
+            return Text.assemble((tokenizer.decode(ids), NOT_TRAINED), f"\n  {len(ids)} tokens")
+        (rows,) = tokenize([record], template, tokenizer, NO_LIMIT)
+    except Rejected as rejection:
+        rows = rejection
+    if isinstance(rows, Rejected):
+        return Text(f"{rows.reason}: {rows.detail}")
     shown = Text()
     for index, ((prompt, answer), style) in enumerate(zip(rows, STYLES[inputs.kind], strict=True)):
         if index == 0:
@@ -72,6 +76,9 @@ def _as_text(record: Record, inputs: Inputs) -> Text:
 def _render(prompt: PromptText, inputs: Inputs) -> str:
     template = inputs.config.template
     if isinstance(template, TextTemplate):
-        return template.render(prompt)
+        try:
+            return template.render(prompt)
+        except Rejected as rejection:
+            return f"{rejection.reason}: {rejection.detail}\n"
     turns = [f"{message.role}: {message.content}" for message in prompt.messages]
     return "\n".join([*turns, *([prompt.context] if prompt.context else []), "assistant: "])

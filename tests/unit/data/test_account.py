@@ -188,7 +188,8 @@ def test_a_long_stream_stops_early_and_says_why_and_where_the_rows_are(tmp_path)
             read_bad_rows(account, 500)
     assert str(error.value) == (
         "rows.jsonl: 101 of 1002 rows are bad (10.1%), more than max_reject_share=0.1 allows; they are in "
-        f"{path}: 900 of 1002 rows (left out: 60 missing column: prompt, 41 invalid JSON)"
+        f"{path}: 900 of 1002 rows (left out: 60 missing column: prompt, 41 invalid JSON). "
+        "The first: rows.jsonl, line 1: missing column: prompt"
     )
     assert len(path.read_text(encoding="utf-8").splitlines()) == 101
 

@@ -9,7 +9,7 @@ from rayrlhf.data.cleaning import Cleaning
 from rayrlhf.data.records import Answer, Message, Origin, Preference, PromptText, Record
 
 END = "<|endoftext|>"
-EMPTY = ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n"]
+EMPTY = ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n", "\u3000\u2003", "\u3164\u115f"]
 
 
 def at(line: int, **origin) -> Origin:

@@ -181,3 +181,17 @@ def test_settings_are_told_apart_by_kind():
     for wrong in ({"kind": "simhash"}, {"kind": "tfidf", "threshold": 0}, {"kind": "minhash", "num_hashes": 8}):
         with pytest.raises(ValidationError):
             adapter.validate_python(wrong)
+
+
+# matching two sets
+
+
+def test_match_names_the_most_alike_of_the_others():
+    others = ["서울에서 부산까지 기차", "오늘 점심 메뉴 추천", "부산까지 기차 시간"]
+    texts = ["서울에서 부산까지 가는 기차", "내일 날씨", "부산까지 기차 시간 좀"]
+    assert TfidfDuplicates(threshold=0.5).match(texts, others) == [0, None, 2]
+
+
+def test_match_with_nothing_on_either_side_finds_nothing():
+    assert TfidfDuplicates().match(["하나"], []) == [None]
+    assert TfidfDuplicates().match([], ["하나"]) == []

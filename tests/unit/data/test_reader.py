@@ -50,6 +50,12 @@ def test_line_separators_inside_strings_do_not_end_a_row(file, read):
     assert answer.prompt == PromptText.of(row["prompt"])
 
 
+def test_a_source_named_twice_is_refused(file):
+    source = source_of(path=file(ROWS))
+    with pytest.raises(DataError, match=r"is named 2 times: name it once"):
+        list(read_records([source, source], "answers", Account()))
+
+
 def test_every_record_says_where_it_comes_from(file, read):
     path = file([{**PAIR, "id": "x7"}, {**PAIR, "id3": 9}, PAIR])
     origins = [record.origin for record in read(path, "preferences").records]

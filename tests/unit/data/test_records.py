@@ -5,7 +5,9 @@ import pytest
 from rayrlhf.data.records import Message, PromptText, visible
 
 
-@pytest.mark.parametrize("text", ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n"])
+@pytest.mark.parametrize(
+    "text", ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n", "\u3000\u2003", "\u3164\u115f"]
+)
 def test_white_space_and_zero_width_characters_are_nothing_to_read(text):
     assert visible(text) == ""
     assert PromptText.of(text).is_empty

@@ -84,3 +84,11 @@ def test_neighbours_are_split_independently():
     sides = [split_of(prompt, (0.5, 0.5), 3) for prompt in PROMPTS]
     both = sum(a == b == 0 for a, b in itertools.pairwise(sides))
     assert abs(both / len(sides) - 0.25) < 0.03
+
+
+def test_all_turns_of_a_conversation_are_in_one_split():
+    turns = [Message("system", "짧게"), Message("user", "안녕"), Message("assistant", "네"), Message("user", "누구?")]
+    for seed in range(50):
+        assert split_of(PromptText(tuple(turns[:2])), (0.5, 0.5), seed) == split_of(
+            PromptText(tuple(turns)), (0.5, 0.5), seed
+        )

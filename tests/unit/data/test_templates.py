@@ -1,12 +1,14 @@
 """Templates, character by character and token by token, with Korean text."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
 from rayrlhf.config import Config, ConfigError, UserError, parse_config
+from rayrlhf.data.account import Rejected
 from rayrlhf.data.records import Message, PromptText
 from rayrlhf.data.templates import ChatTemplate, CustomTemplate, KochatgptTemplate, KullmTemplate, Template
 
@@ -109,8 +111,10 @@ def test_braces_in_a_prompt_are_left_alone():
 
 @pytest.mark.parametrize("template", [KochatgptTemplate(), KullmTemplate(), CustomTemplate(text="{prompt}")])
 def test_a_text_template_refuses_a_conversation_and_names_the_chat_template(template, tokenizer):
-    with pytest.raises(UserError, match=r"takes one message, this prompt has 3: set template\.kind=chat"):
+    with pytest.raises(Rejected) as refusal:
         template.encode(CONVERSATION, tokenizer)
+    assert refusal.value.reason == "refused by the template"
+    assert "takes one message, this prompt has 3: set template.kind=chat" in refusal.value.detail
 
 
 def test_an_eos_that_a_tokenizer_puts_after_every_text_is_no_part_of_a_prompt():
@@ -172,12 +176,14 @@ def test_a_tokenizer_without_chat_template_can_be_given_one(tokenizer, monkeypat
         ("{{ no_such_name.content }}", "'no_such_name' is undefined"),
     ],
 )
-def test_a_conversation_that_a_chat_template_refuses_is_an_error_for_the_user(jinja, problem, tokenizer, monkeypatch):
-    with pytest.raises(UserError, match=rf"^template\.jinja cannot write this conversation: .*{problem}"):
+def test_a_conversation_that_a_chat_template_refuses_is_rejected(jinja, problem, tokenizer, monkeypatch):
+    with pytest.raises(Rejected) as refusal:
         ChatTemplate(jinja=jinja).encode(CONVERSATION, tokenizer)
+    assert re.match(rf"template\.jinja cannot write this conversation: .*{problem}", refusal.value.detail)
     monkeypatch.setattr(tokenizer, "chat_template", jinja)
-    with pytest.raises(UserError, match=rf"^the tokenizer's chat template cannot write .*{problem}"):
+    with pytest.raises(Rejected) as refusal:
         ChatTemplate().encode(CONVERSATION, tokenizer)
+    assert re.match(rf"the tokenizer's chat template cannot write .*{problem}", refusal.value.detail)
 
 
 # KoGPT2, which writes no newline at all

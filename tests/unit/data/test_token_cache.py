@@ -21,6 +21,8 @@ from rayrlhf.data.tokens import PromptLimit, SequenceLimit
 ROWS = [{"prompt": f"질문 {index}"} for index in range(40)]
 BAD = [{"prompt": "\u200b"}, {"prompt": "질문 1"}, {"question": "?"}]
 
+LIMIT = PromptLimit()
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
@@ -49,7 +51,7 @@ def prepare_counted(tokenizer, monkeypatch):
     original = module.read_records
     monkeypatch.setattr(module, "read_records", lambda *given: reads.append(given) or original(*given))
 
-    def run(config, kind="prompts", tokenizer=tokenizer, limit=PromptLimit(), seed=0) -> tuple[Prepared, bool]:  # noqa: B008
+    def run(config, kind="prompts", tokenizer=tokenizer, limit=LIMIT, seed=0) -> tuple[Prepared, bool]:
         before = len(reads)
         return prepare(config, kind, tokenizer, limit, seed), len(reads) > before
 

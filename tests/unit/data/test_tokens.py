@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rayrlhf.data.account import DataError
-from rayrlhf.data.records import Answer, Message, Origin, Preference, PromptText, Record
+from rayrlhf.data.account import Rejected
+from rayrlhf.data.records import Answer, Message, Preference, PromptText, Record
 from rayrlhf.data.templates import ChatTemplate, CustomTemplate, KullmTemplate
 from rayrlhf.data.templates.base import encode_texts
 from rayrlhf.data.tokens import PromptLimit, SequenceLimit, tokenize
@@ -34,7 +34,9 @@ LETTERS = Letters()
 
 
 def of_letters(records, limit):
-    return tokenize(records, TEMPLATE, LETTERS, limit)
+    """Rows of tokens, or the reason why there are none."""
+    found = tokenize(records, TEMPLATE, LETTERS, limit)
+    return [row.reason if isinstance(row, Rejected) else row for row in found]
 
 
 # limits
@@ -143,14 +145,14 @@ def test_records_of_a_batch_keep_their_order_and_do_not_touch_each_other(tokeniz
     assert tokenize(records, ChatTemplate(), tokenizer, ROOM) == alone
 
 
-def test_a_record_that_the_template_refuses_is_named_by_its_place(tokenizer):
+def test_only_the_records_that_the_template_refuses_are_left_out(tokenizer):
     conversation = PromptText((Message("user", "안녕"), Message("assistant", "네"), Message("user", "누구?")))
-    records = [
-        Record(PromptText.of("a"), origin=Origin("chats.jsonl", 1)),
-        Record(conversation, origin=Origin("chats.jsonl", 2)),
-    ]
-    with pytest.raises(DataError, match=r"^chats\.jsonl, line 2: template .* takes one message"):
-        tokenize(records, KullmTemplate(), tokenizer, PromptLimit())
+    records = [Record(PromptText.of("a")), Record(conversation), Record(PromptText.of("b"))]
+    first, refused, last = tokenize(records, KullmTemplate(), tokenizer, PromptLimit())
+    assert refused.reason == "refused by the template"
+    assert "set template.kind=chat" in refused.detail
+    alone = [tokenize([record], KullmTemplate(), tokenizer, PromptLimit())[0] for record in (records[0], records[2])]
+    assert [first, last] == alone
 
 
 # a batch is encoded as the tokenizer itself encodes one text

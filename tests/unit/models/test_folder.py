@@ -14,7 +14,7 @@ from rayrlhf.models.folder import (
     load_tokenizer,
     read_model_config,
 )
-from rayrlhf.models.init import ModelShape, init_model_folder, read_texts, train_tokenizer
+from rayrlhf.models.init import ModelShape, init_model_folder, train_tokenizer
 
 
 @pytest.fixture
@@ -91,10 +91,9 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused_with_both_sizes(tiny_
 
 def test_models_with_different_tokenizers_can_not_share_a_run(tiny_qwen2, tmp_path):
     other = tmp_path / "other"
-    texts = tmp_path / "texts.txt"
-    texts.write_text("entirely different words make other merges " * 20)
+    texts = ["entirely different words make other merges " * 20]
     shape = ModelShape(vocab_size=300, hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=16)
-    init_model_folder(other, shape, [texts])
+    init_model_folder(other, shape, texts)
     with pytest.raises(ModelFolderError, match="have different tokenizers; rollouts are exchanged as token ids"):
         check_same_vocabulary(tiny_qwen2, str(other))
 
@@ -135,18 +134,6 @@ def test_a_made_tokenizer_gives_back_any_text():
     tokenizer = train_tokenizer(["안녕하세요", "hello"], 280)
     for text in ("처음 보는 글자 힣 🙂\n\t", "  two  spaces ", "### 응답:\n"):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
-
-
-def test_texts_are_read_from_lines_and_from_every_string_in_json(tmp_path):
-    files = {
-        "a.txt": "하나\n둘\n",
-        "b.json": '[{"x": "셋", "y": [{"z": "넷"}, 5, null]}]',
-        "c.jsonl": '\ufeff{"x": "다섯"}\n\n{"x": "여섯"}\n',
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    found = list(read_texts([tmp_path / name for name in files]))
-    assert found == ["하나", "둘", "셋", "넷", "다섯", "여섯"]
 
 
 def test_head_counts_that_do_not_divide_are_refused():

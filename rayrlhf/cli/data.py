@@ -36,39 +36,35 @@ def inspect(
     """Show the schema of each input and its first records, rendered with the template, what is trained in colour."""
     with user_errors():
         from rayrlhf.data.tools.inspect import inspect
-        from rayrlhf.data.tools.options import read_options
 
-        inspect(read_options(inputs, settings or []), rows, _tokenizer(model))
+        inspect(_read(inputs, settings), rows, _tokenizer(model))
 
 
 @app.command()
 def convert(inputs: Inputs, out: Out, settings: Settings = None) -> None:
     """Write all rows under one schema: {prompt, completion}, {prompt, chosen, rejected}, {prompt} or {messages}."""
     with user_errors():
-        from rayrlhf.data.tools.options import read_options
         from rayrlhf.data.tools.transform import convert
 
-        convert(read_options(inputs, settings or []), out)
+        convert(_read(inputs, settings), out)
 
 
 @app.command()
 def clean(inputs: Inputs, out: Out, settings: Settings = None) -> None:
     """Write the rows that the cleaning rules leave, and those that they reject with their reasons."""
     with user_errors():
-        from rayrlhf.data.tools.options import read_options
         from rayrlhf.data.tools.transform import clean
 
-        clean(read_options(inputs, settings or []), out)
+        clean(_read(inputs, settings), out)
 
 
 @app.command()
 def pairs(inputs: Inputs, out: Out, settings: Settings = None) -> None:
     """Make pairs {prompt, chosen, rejected} of rankings, choices, scores or ratings, by the rule of their schema."""
     with user_errors():
-        from rayrlhf.data.tools.options import read_options
         from rayrlhf.data.tools.transform import pairs
 
-        pairs(read_options(inputs, ["read_as=preferences", *(settings or [])]), out)
+        pairs(_read(inputs, ["read_as=preferences", *(settings or [])]), out)
 
 
 @app.command()
@@ -80,10 +76,9 @@ def split(
 ) -> None:
     """Split rows by prompt: no prompt is in two parts, and rows added later move none of the old ones."""
     with user_errors():
-        from rayrlhf.data.tools.options import read_options
         from rayrlhf.data.tools.transform import split
 
-        split(read_options(inputs, settings or []), out, _shares(shares))
+        split(_read(inputs, settings), out, _shares(shares))
 
 
 @app.command()
@@ -99,11 +94,10 @@ def leaks(
     """Find prompts that are in two of the inputs. Exit status 1 if there are any."""
     with user_errors():
         from rayrlhf.data.tools.leaks import leaks
-        from rayrlhf.data.tools.options import read_options
 
         if len(inputs) < 2:
             raise ConfigError("leaks compares files: give at least two")
-        if leaks(read_options(inputs, settings or []), near, out):
+        if leaks(_read(inputs, settings), near, out):
             raise typer.Exit(1)
 
 
@@ -116,10 +110,15 @@ def stats(
 ) -> None:
     """Rows, what cleaning would reject, lengths and languages. Writes nothing."""
     with user_errors():
-        from rayrlhf.data.tools.options import read_options
         from rayrlhf.data.tools.transform import stats
 
-        stats(read_options(inputs, settings or []), _tokenizer(model), sample)
+        stats(_read(inputs, settings), _tokenizer(model), sample)
+
+
+def _read(inputs: list[str], settings: list[str] | None) -> Any:
+    from rayrlhf.data.tools.options import read_options
+
+    return read_options(inputs, settings or [])
 
 
 def _tokenizer(model: str | None) -> Any:

@@ -132,28 +132,34 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     return advantages, (advantages + values) * mask
 
 
-@dataclass(frozen=True)
-class ClippedLoss:
-    """A clipped surrogate, per token."""
-
-    loss: Tensor  # as the inputs
-    clipped: Tensor  # as the inputs, bool: True where the clipped branch was the one taken
+def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    """Σ_{s ≥ t} γ^{s−t} r_s over response tokens: [B, T], 0 outside the mask."""
+    zeros = torch.zeros_like(rewards)
+    return gae(torch.where(mask.bool(), rewards, zeros), zeros, mask, gamma, lam=1.0)[1]
 
 
-def clipped_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, cliprange: float) -> ClippedLoss:
-    """−min(ρA, clip(ρ, 1−ε, 1+ε)A) per token, ρ = exp(log π − log π_old) (Schulman et al. 2017, eq. 7)."""
-    ratio = torch.exp(logprobs - old_logprobs)
-    unclipped = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
-    return ClippedLoss(torch.maximum(unclipped, clipped), clipped > unclipped)
+def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """[B, T] → [B], each row's mean over its mask; 0 for an empty row."""
+    kept = torch.where(mask.bool(), values, torch.zeros_like(values))
+    return kept.sum(1) / mask.sum(1).clamp(min=1)
 
 
-def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, cliprange: float) -> ClippedLoss:
-    """½ max((V − R)², (clip(V, V_old ± ε) − R)²) per token, as in the PPO reference implementation."""
-    unclipped = (values - returns) ** 2
-    near = torch.maximum(torch.minimum(values, old_values + cliprange), old_values - cliprange)
-    clipped = (near - returns) ** 2
-    return ClippedLoss(0.5 * torch.maximum(unclipped, clipped), clipped > unclipped)
+def group_size(groups: Tensor) -> Tensor:
+    """[B] numbers of groups → [B], how many rows each row's group has."""
+    return torch.bincount(groups)[groups]
+
+
+def group_mean(values: Tensor, groups: Tensor) -> Tensor:
+    """[B], the mean of each row's group."""
+    sums = torch.zeros(int(groups.max()) + 1, dtype=values.dtype).index_add(0, groups, values)
+    return sums[groups] / group_size(groups)
+
+
+def group_std(values: Tensor, groups: Tensor) -> Tensor:
+    """[B], the unbiased standard deviation of each row's group; 0 in a group of one."""
+    count = group_size(groups)
+    variance = group_mean((values - group_mean(values, groups)) ** 2, groups) * count / (count - 1).clamp(min=1)
+    return variance.sqrt()
 
 
 def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> Tensor:

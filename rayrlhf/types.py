@@ -91,6 +91,10 @@ class Rollouts:
             for row in range(len(self))
         ]
 
+    def take(self, rows: np.ndarray) -> Rollouts:
+        """The rollouts `rows`, in that order."""
+        return Rollouts(**{field.name: getattr(self, field.name)[rows] for field in fields(Rollouts)})
+
     @staticmethod
     def concat(parts: Sequence[Rollouts]) -> Rollouts:
         """The rollouts of several samplers as one, ordered by (prompt id, sample id).
@@ -133,9 +137,27 @@ class Batch:
 
     rollouts: Rollouts
     old_logprobs: FloatArray  # [B, T] float32, log π_old at the sampling temperature, recomputed by the learner
-    values: FloatArray  # [B, T] float32, V(state before token t)
     advantages: FloatArray  # [B, T] float32, 0 outside response_mask
-    returns: FloatArray  # [B, T] float32, 0 outside response_mask
+    kl_coef: float
+    max_response_tokens: int
+    ref_logprobs: FloatArray | None = None  # [B, T] float32, log π_ref, if the loss has a KL term
+    values: FloatArray | None = None  # [B, T] float32, V(state before token t), if there is a critic
+    returns: FloatArray | None = None  # [B, T] float32, 0 outside response_mask, if there is a critic
+
+    def size_of(self, rows: np.ndarray) -> StepSize:
+        """What an optimizer step on `rows` divides its sums by."""
+        return StepSize(int(self.rollouts.response_lengths[rows].sum()), len(rows), self.max_response_tokens)
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """The samples of one optimizer step, over all ranks."""
+
+    num_tokens: int
+    """Of the responses."""
+    num_sequences: int
+    max_response_tokens: int
+    """How long a response may be."""
 
 
 def pad_columns(array: np.ndarray, width: int) -> np.ndarray:

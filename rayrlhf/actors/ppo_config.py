@@ -7,7 +7,7 @@ import math
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rayrlhf.actors.placement import PlacementConfig, Resources
-from rayrlhf.algorithms import PPO, Algorithm
+from rayrlhf.algorithms import PPO, AnyAlgorithm
 from rayrlhf.config import Config
 from rayrlhf.data.prepare import DataConfig
 from rayrlhf.data.tokens import PromptLimit
@@ -81,7 +81,7 @@ class PPOConfig(Config):
     policy: PolicyRole = PolicyRole()
     critic: CriticRole = CriticRole()
     placement: PlacementConfig = PlacementConfig()
-    algorithm: Algorithm = PPO()
+    algorithm: AnyAlgorithm = PPO()
     sampling: Sampling = Sampling()
     data: PromptData
     num_steps: PositiveInt = 100
@@ -110,18 +110,29 @@ class PPOConfig(Config):
                 f"algorithm.minibatch_size {self.algorithm.minibatch_size} is more than the step's "
                 f"batch_size {self.batch_size}: lower it"
             )
+        least = self.algorithm.min_generations
+        if self.num_generations < least:
+            raise ValueError(
+                f"algorithm {self.algorithm.kind!r} compares responses to one prompt: set num_generations={least} or "
+                f"more (8 is usual; it is {self.num_generations})"
+            )
+        if self.algorithm.importance_correction is not None and not self.sampling.has_comparable_logprobs:
+            raise ValueError(
+                "algorithm.importance_correction compares the sampler's log-probabilities with the learner's, which "
+                "mean the same only at temperature 1 or without top_k, top_p and repetition_penalty: change sampling, "
+                "or set algorithm.importance_correction=null"
+            )
         return self
 
     @property
     def roles(self) -> dict[str, Resources]:
-        """The roles that reserve resources."""
-        return {
-            "sampler": self.sampler,
-            "reward": self.reward,
-            "reference": self.reference,
-            "policy": self.policy,
-            "critic": self.critic,
-        }
+        """The roles that the algorithm needs, each with what it reserves."""
+        roles: dict[str, Resources] = {"sampler": self.sampler, "reward": self.reward, "policy": self.policy}
+        if self.algorithm.needs_reference:
+            roles["reference"] = self.reference
+        if self.algorithm.needs_critic:
+            roles["critic"] = self.critic
+        return roles
 
     @property
     def max_sequence_tokens(self) -> int:

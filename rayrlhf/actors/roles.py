@@ -1,4 +1,4 @@
-"""The five roles of a PPO run as Ray actors, and what the loop says to them.
+"""The roles of a PPO run as Ray actors, and what the loop says to them.
 
 Methods take and return object references: tensors go from the actor that makes them through the object store to the
 actors that use them, and the loop sees reports and metrics only.
@@ -6,10 +6,9 @@ actors that use them, and the loop sees reports and metrics only.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,19 +16,16 @@ from typing import Any, Self
 import ray
 import torch
 
+from rayrlhf.actors.factories import role_factories
 from rayrlhf.actors.group import Group, WorkerError, wait_for
 from rayrlhf.actors.placement import Reservation, Resources
 from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.actors.weight_store import StoreClient, WeightStore
+from rayrlhf.actors.weight_store import WeightStore
 from rayrlhf.data.batching import epoch_batches
 from rayrlhf.engines import EngineConfig, Sampling
 from rayrlhf.rollout.requests import share_out
 from rayrlhf.types import SampleRequest
-from rayrlhf.workers.credit import CreditAssigner
-from rayrlhf.workers.learner import CriticLearner, PolicyLearner
-from rayrlhf.workers.parallel import Ranks
-from rayrlhf.workers.sampler import Sampler, SamplerReport
-from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer
+from rayrlhf.workers.sampler import SamplerReport
 from rayrlhf.workers.trainee import StepReport
 
 CREDIT = Resources(num_workers=1, num_cpus=0, num_threads=1)
@@ -38,63 +34,34 @@ CREDIT = Resources(num_workers=1, num_cpus=0, num_threads=1)
 
 @dataclass(frozen=True)
 class Collected:
-    """A step's rollouts: references to what each sampler drew, and its report."""
+    """Rollouts of a step: references to what each sampler drew, and its report."""
 
     parts: list[Any]
     reports: list[SamplerReport]
     num_rows: int
+    scores: list[Any] | None = None
+    """The ranks' shares of the scores, if they were asked for already."""
+    greedy: Collected | None = None
+    """The prompts' greedy responses, if the algorithm compares with them."""
+    num_left_out: int = 0
+    """Rollouts that dynamic sampling drew and left out."""
 
 
 class Roles:
-    """All actors of a run; a context manager that ends them."""
+    """All actors of a run; a context manager that ends them. Roles that the algorithm does not need are not started."""
 
     def __init__(self, config: PPOConfig, reservation: Reservation, eos_token_id: int, max_model_len: int) -> None:
         self._config = config
         self._reservation = reservation
         reservation.plan.seats["credit"] = [reservation.seat_outside()]
         self._store: Any = WeightStore.remote()  # type: ignore[attr-defined]
-        start_s = config.timeouts.start_s
         self._groups = {
-            name: Group(name, resources, reservation, start_s)
+            name: Group(name, resources, reservation, config.timeouts.start_s)
             for name, resources in {**config.roles, "credit": CREDIT}.items()
         }
-        self.sampler, self.reward, self.reference, self.policy, self.critic, self.credit = self._groups.values()
-        steps = config.num_steps * config.optimizer_steps_per_step
-        source = config.reward.source
-        compare = config.sampling.has_comparable_logprobs
         self._building = {
-            "sampler": self.sampler.build(
-                functools.partial(
-                    _build_sampler,
-                    engine=config.sampler.engine,
-                    model=config.model,
-                    max_model_len=max_model_len,
-                    sampling=config.sampling,
-                    eos_token_id=eos_token_id,
-                    store=self._store,
-                    timeout_s=start_s,
-                ),
-                together=False,
-            ),
-            "policy": self.policy.build(
-                functools.partial(PolicyLearner, config.model, config.policy, config.algorithm, steps), together=True
-            ),
-            "critic": self.critic.build(
-                functools.partial(
-                    CriticLearner, config.critic_model, config.critic, config.algorithm, steps, source.normalize
-                ),
-                together=True,
-            ),
-            "reference": self.reference.build(
-                functools.partial(ReferenceScorer, config.reference_model, config.reference), together=False
-            ),
-            "reward": self.reward.build(
-                functools.partial(RewardModelScorer, source.model, source.pooling, source.normalize, config.reward),
-                together=False,
-            ),
-            "credit": self.credit.build(
-                functools.partial(_build_credit, config.algorithm, config.model, compare), together=False
-            ),
+            role: self._groups[role].build(factory.build, factory.together)
+            for role, factory in role_factories(config, self._store, eos_token_id, max_model_len).items()
         }
 
     def wait_until_ready(self) -> dict[str, float]:
@@ -117,13 +84,17 @@ class Roles:
     def publish(self, version: int) -> None:
         """Policy weights → the store, as `version`; samplers pull it before they draw."""
         dtype = _dtype_of(self._config.sampler.engine)
-        self._wait([self._store.publish.remote(version, self.policy.hosts, dtype)], "policy weights to be published")
+        self._wait(
+            [self._store.publish.remote(version, self._groups["policy"].hosts, dtype)], "policy weights to be published"
+        )
 
     def collect(self, requests: Sequence[SampleRequest], version: int, sampling: Sampling | None = None) -> Collected:
         """y ~ π_version(·|x) for every request."""
-        shares = [share for share in share_out(requests, len(self.sampler)) if share]
+        shares = [share for share in share_out(requests, len(self._groups["sampler"])) if share]
         answers = [
-            self.sampler.call_one(rank, "generate", share, sampling or self._config.sampling, version, num_returns=2)
+            self._groups["sampler"].call_one(
+                rank, "generate", share, sampling or self._config.sampling, version, num_returns=2
+            )
             for rank, share in enumerate(shares)
         ]
         reports = self._wait([report for report, _ in answers], "rollouts")
@@ -133,74 +104,75 @@ class Roles:
 
     def scores(self, rollouts: Collected) -> list[Any]:
         """r(x, y)."""
-        return self.reward.call("score", *rollouts.parts)
+        return rollouts.scores or self._groups["reward"].call("score", *rollouts.parts)
 
-    def ref_logprobs(self, rollouts: Collected) -> list[Any]:
-        """log π_ref(y|x)."""
-        return self.reference.call("logprobs", self._config.learning_temperature, *rollouts.parts)
-
-    def old_logprobs(self, rollouts: Collected) -> list[Any]:
-        """log π_old(y|x), by the learner."""
-        return self.policy.call("logprobs", self._config.learning_temperature, *rollouts.parts)
-
-    def values(self, rollouts: Collected) -> list[Any]:
-        """V(s_t)."""
-        return self.critic.call("values", *rollouts.parts)
+    def judge(self, rollouts: Collected, with_values: bool = True) -> dict[str, list[Any]]:
+        """What the roles say of the rollouts, by name: r(x, y), log π_old(y|x), and as far as the algorithm needs them
+        log π_ref(y|x) and V(s_t). All are asked at the same time."""
+        temperature, parts = self._config.learning_temperature, rollouts.parts
+        judged = {
+            "rollouts": parts,
+            "scores": self.scores(rollouts),
+            "old_logprobs": self._groups["policy"].call("logprobs", temperature, *parts),
+        }
+        if "reference" in self._groups:
+            judged["ref_logprobs"] = self._groups["reference"].call("logprobs", temperature, *parts)
+        if "critic" in self._groups and with_values:
+            judged["values"] = self._groups["critic"].call("values", *parts)
+        if rollouts.greedy is not None:
+            judged["greedy_rollouts"] = rollouts.greedy.parts
+            judged["greedy_scores"] = self.scores(rollouts.greedy)
+        return judged
 
     def assign_credit(
-        self, rollouts: Collected, kl_coef: float, rollouts_file: str | None, *judged: list[Any]
+        self, kl_coef: float, rollouts_file: str | None, judged: Mapping[str, list[Any]]
     ) -> tuple[dict[str, float], Any]:
-        """KL reward, GAE, whitening: the step's metrics, and a reference to the batch with A_t and R_t.
-
-        judged: scores, reference log-probs, old log-probs, values.
-        """
-        groups = [rollouts.parts, *judged]
-        metrics, batch = self.credit.call_one(
-            0,
-            "assign",
-            kl_coef,
-            rollouts_file,
-            [len(group) for group in groups],
-            *itertools.chain(*groups),
-            num_returns=2,
-        )
+        """KL penalty, advantages, returns: the step's metrics, and a reference to the batch with them."""
+        metrics, batch = self._ask_credit("assign", kl_coef, rollouts_file, judged=judged, num_returns=2)
         (figures,) = self._wait([metrics], "scores and log-probabilities")
         return figures, batch
+
+    def select(self, tolerance: float, max_groups: int, kept: Collected, drawn: Collected) -> tuple[int, Any, Any]:
+        """(groups of `drawn` that teach, rollouts and scores with `kept`): see `CreditAssigner.select`."""
+        judged = {
+            "kept_rollouts": kept.parts,
+            "kept_scores": kept.scores or [],
+            "rollouts": drawn.parts,
+            "scores": self.scores(drawn),
+        }
+        count, rollouts, scores = self._ask_credit("select", tolerance, max_groups, judged=judged, num_returns=3)
+        (found,) = self._wait([count], "the scores of the groups")
+        return found, rollouts, scores
 
     def update(self, batch: Any, num_rows: int, step: int) -> dict[str, float]:
         """Several epochs of minibatches; policy and critic learn side by side. Metrics, averaged over updates."""
         algorithm, seed = self._config.algorithm, self._config.run.seed
-        policy, critic = [], []
+        updates: list[tuple[str, list[Any]]] = []
         for epoch in range(algorithm.num_epochs):
             for rows in epoch_batches(num_rows, algorithm.minibatch_size, (seed, step, epoch)):
-                policy.append(self.policy.call("update", batch, rows, self._config.learning_temperature))
-                critic.append(self.critic.call("update", batch, rows))
-        merged = [
-            StepReport.merge(self._wait(references, f"{role} update"))
-            for role, updates in (("policy", policy), ("critic", critic))
-            for references in updates
-        ]
-        return _average(merged)
+                if step >= algorithm.first_policy_step:
+                    temperature = self._config.learning_temperature
+                    updates.append(("policy", self._groups["policy"].call("update", batch, rows, temperature)))
+                if "critic" in self._groups:
+                    updates.append(("critic", self._groups["critic"].call("update", batch, rows)))
+        return _average([StepReport.merge(self._wait(reports, f"{role} update")) for role, reports in updates])
 
     def evaluate(self, requests: Sequence[SampleRequest], version: int, rollouts_file: str) -> dict[str, float]:
         """Figures of responses to held-out prompts."""
-        rollouts = self.collect(requests, version)
-        groups = [
-            rollouts.parts,
-            self.scores(rollouts),
-            self.ref_logprobs(rollouts),
-            self.old_logprobs(rollouts),
-        ]
-        reference = self.credit.call_one(
-            0, "evaluate", rollouts_file, [len(group) for group in groups], *itertools.chain(*groups)
-        )
-        (figures,) = self._wait([reference], "the held-out evaluation")
+        judged = self.judge(self.collect(requests, version), with_values=False)
+        (figures,) = self._wait([self._ask_credit("evaluate", rollouts_file, judged=judged)], "the held-out evaluation")
         return dict(figures)
 
     def save(self, folder: str) -> None:
-        """Policy and critic as Hugging Face folders below `folder`."""
-        references = self.policy.call("save", f"{folder}/policy") + self.critic.call("save", f"{folder}/critic")
+        """The trained models as Hugging Face folders below `folder`."""
+        trained = [name for name in ("policy", "critic") if name in self._groups]
+        references = [ref for name in trained for ref in self._groups[name].call("save", f"{folder}/{name}")]
         self._wait(references, "the checkpoint to be written")
+
+    def _ask_credit(self, method: str, *args: Any, judged: Mapping[str, list[Any]], num_returns: int = 1) -> Any:
+        sizes = {name: len(references) for name, references in judged.items()}
+        references = itertools.chain.from_iterable(judged.values())
+        return self._groups["credit"].call_one(0, method, *args, sizes, *references, num_returns=num_returns)
 
     def _wait(self, references: Sequence[Any], awaited: str) -> list[Any]:
         return wait_for(references, awaited, self._config.timeouts.step_s, "timeouts.step_s")
@@ -215,23 +187,6 @@ class Roles:
             group.kill()
         ray.kill(self._store)
         self._reservation.release()
-
-
-def _build_sampler(
-    ranks: Ranks,
-    engine: EngineConfig,
-    model: str,
-    max_model_len: int,
-    sampling: Sampling,
-    eos_token_id: int,
-    store: Any,
-    timeout_s: float,
-) -> Sampler:
-    return Sampler(engine.start(model, max_model_len, sampling, eos_token_id), StoreClient(store, timeout_s))
-
-
-def _build_credit(algorithm: Any, tokenizer_folder: str, compare_logprobs: bool, ranks: Ranks) -> CreditAssigner:
-    return CreditAssigner(algorithm, tokenizer_folder, compare_logprobs)
 
 
 def _dtype_of(engine: EngineConfig) -> torch.dtype | None:

@@ -1,8 +1,29 @@
 """Algorithms, one module each. Adding one is one module and one line in the union."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from rayrlhf.algorithms.base import Algorithm, Judged
+from rayrlhf.algorithms.grpo import GRPO, DrGRPO
 from rayrlhf.algorithms.ppo import PPO
+from rayrlhf.algorithms.reinforce_pp import ReinforcePP, ReinforcePPBaseline
+from rayrlhf.algorithms.remax import ReMax
+from rayrlhf.algorithms.rloo import RLOO
 
-Algorithm = PPO
-"""The union of algorithms; a second one makes it `Annotated[A | B, Field(discriminator="kind")]`."""
+AnyAlgorithm = Annotated[
+    PPO | GRPO | DrGRPO | RLOO | ReinforcePP | ReinforcePPBaseline | ReMax, Field(discriminator="kind")
+]
 
-__all__ = ["PPO", "Algorithm"]
+__all__ = [
+    "GRPO",
+    "PPO",
+    "RLOO",
+    "Algorithm",
+    "AnyAlgorithm",
+    "DrGRPO",
+    "Judged",
+    "ReMax",
+    "ReinforcePP",
+    "ReinforcePPBaseline",
+]

@@ -23,11 +23,11 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     inputs = ppo_inputs.load_inputs(config)
     plan = plan_placement(config.roles, config.placement.colocate)
     sizes = {name: parameter_count(read_model_config(model)) for name, model in inputs.models.items()}
-    policy_gib, critic_gib = (sizes[name] * BYTES_IN_TRAINING / 2**30 for name in ("policy", "critic"))
-    divisor = {
-        "policy": config.policy.num_workers if config.policy.sharding == "fsdp" else 1,
-        "critic": config.critic.num_workers if config.critic.sharding == "fsdp" else 1,
-    }
+    memory = {"sampler": sizes["policy"] * BYTES_FROZEN / 2**30 + config.sampler.engine.kv_cache_gib}
+    for role, parameters in sizes.items():
+        trained = {"policy": config.policy.sharding, "critic": config.critic.sharding}
+        shards = config.roles[role].num_workers if trained.get(role) == "fsdp" else 1
+        memory[role] = parameters * (BYTES_IN_TRAINING if role in trained else BYTES_FROZEN) / shards / 2**30
     return {
         "sizes": {
             "prompts": len(inputs.prompts),
@@ -44,13 +44,7 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
             "seats": {role: [seat.bundle for seat in seats] for role, seats in plan.seats.items()},
             "total": f"{plan.total('CPU'):g} CPU, {plan.total('GPU'):g} GPU",
         },
-        "memory_gib_per_worker": {
-            "policy": round(policy_gib / divisor["policy"], 2),
-            "critic": round(critic_gib / divisor["critic"], 2),
-            "reference": round(sizes["reference"] * BYTES_FROZEN / 2**30, 2),
-            "reward": round(sizes["reward"] * BYTES_FROZEN / 2**30, 2),
-            "sampler": round(sizes["policy"] * BYTES_FROZEN / 2**30 + config.sampler.engine.kv_cache_gib, 2),
-        },
+        "memory_gib_per_worker": {role: round(gib, 2) for role, gib in memory.items()},
     }
 
 

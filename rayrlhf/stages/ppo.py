@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
 import psutil
 
 from rayrlhf.actors.connection import connect
+from rayrlhf.actors.draw import draw
 from rayrlhf.actors.placement import Reservation, check_capacity, cluster_nodes, plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.roles import Collected, Roles
 from rayrlhf.checkpoint import Checkpoints
 from rayrlhf.metrics import MetricsLog
-from rayrlhf.rollout.requests import step_requests
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.ppo_inputs import PPOInputs, load_inputs, resolve_paths
 from rayrlhf.types import SampleRequest
@@ -66,22 +67,15 @@ def _loop(
         if step % (config.evaluation.interval or config.num_steps) == 0:
             metrics = _evaluate(roles, inputs.heldout, config, step, directory)
             clock.lap("evaluate")
-        requests = step_requests(inputs.prompts, step, config.batch_size, config.num_generations, config.run.seed)
-        rollouts = roles.collect(requests, version=step)  # y ~ π_old(·|x), headers only
+        rollouts = draw(config, roles, inputs.prompts, step)  # y ~ π_old(·|x), headers only
         clock.lap("generate")
-        credit, batch = roles.assign_credit(  # KL reward, GAE, whitening: A_t, R_t
-            rollouts,
-            kl_coef,
-            _rollouts_file(config, directory, step),
-            roles.scores(rollouts),  # r(x, y)
-            roles.ref_logprobs(rollouts),  # log π_ref(y|x)
-            roles.old_logprobs(rollouts),  # log π_old(y|x)
-            roles.values(rollouts),  # V(s_t)
-        )
+        judged = roles.judge(rollouts)  # r(x, y), log π_old(y|x), log π_ref(y|x), V(s_t)
+        credit, batch = roles.assign_credit(kl_coef, _rollouts_file(config, directory, step), judged)  # A_t, R_t
         clock.lap("score")
-        learned = roles.update(batch, rollouts.num_rows, step)
+        num_samples = int(credit["ledger/trained"])
+        learned = roles.update(batch, num_samples, step)
         clock.lap("update")
-        kl_coef = config.algorithm.next_kl_coef(kl_coef, credit["kl/sequence_mean"], rollouts.num_rows)
+        kl_coef = config.algorithm.next_kl_coef(kl_coef, credit.get("kl/sequence_mean", math.nan), num_samples)
         metrics |= credit | learned | _sampling_figures(rollouts) | clock.metrics()
         if step == 0:
             metrics["time/submit_to_first_step_s"] = time.monotonic() - submitted
@@ -122,6 +116,7 @@ def _sampling_figures(rollouts: Collected) -> dict[str, float]:
     return {
         "engine/tokens": float(tokens),
         "engine/tokens_per_s": tokens / max(report.generate_s for report in rollouts.reports),
+        "ledger/left_out": float(rollouts.num_left_out),
         "weights/load_s": max(report.load_weights_s for report in rollouts.reports),
     }
 

@@ -41,12 +41,11 @@ def resolve_paths(config: PPOConfig) -> PPOConfig:
 
 def load_inputs(config: PPOConfig) -> PPOInputs:
     """Read and check all inputs of a run whose paths are resolved. Raises UserError."""
-    models = {
-        "policy": config.model,
-        "reference": config.reference_model,
-        "reward": config.reward.source.model,
-        "critic": config.critic_model,
-    }
+    models = {"policy": config.model, "reward": config.reward.source.model}
+    if config.algorithm.needs_reference:
+        models["reference"] = config.reference_model
+    if config.algorithm.needs_critic:
+        models["critic"] = config.critic_model
     for model in dict.fromkeys(models.values()):
         read_model_config(model)
     tokenizer = load_tokenizer(config.model)

@@ -2,68 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rayrlhf.algorithms import Algorithm
+from rayrlhf.algorithms import Algorithm, Judged
+from rayrlhf.algorithms.moments import RunningMoments
+from rayrlhf.config import UserError
 from rayrlhf.models import load_tokenizer
 from rayrlhf.types import FloatArray, Rollouts, RowShare
 
 
 class CreditAssigner:
-    """Sees a whole step at once, as whitening and the KL figures need; the loop never does."""
+    """Sees a whole step at once, as whitening, groups and the KL figures need; the loop never does.
 
-    def __init__(self, algorithm: Algorithm, tokenizer_folder: str, compare_logprobs: bool) -> None:
+    Its methods take what the roles said of a step's rollouts as one flat list, since only an actor's own arguments are
+    fetched from the object store: `sizes` says under which name how many of them follow. Names are `rollouts` (the
+    samplers' parts) and the ranks' shares of `scores`, `old_logprobs`, `ref_logprobs`, `values`; `greedy_rollouts` and
+    `greedy_scores` are those of the greedy responses.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, tokenizer_folder: str, max_response_tokens: int, compare_logprobs: bool
+    ) -> None:
         self._algorithm = algorithm
         self._tokenizer: Any = load_tokenizer(tokenizer_folder)
+        self._max_response_tokens = max_response_tokens
         self._compare_logprobs = compare_logprobs
+        self._moments = RunningMoments()
 
-    def assign(self, kl_coef: float, rollouts_file: str | None, sizes: Sequence[int], *values: Any) -> Any:
-        """(metrics, batch) of a step.
-
-        values: the samplers' rollouts, then the ranks' shares of scores, reference log-probs, old log-probs and
-        values, one after another; sizes: how many there are of each.
-        """
-        parts, scores, ref_logprobs, old_logprobs, state_values = _split(values, sizes)
-        rollouts = Rollouts.concat(parts)
-        rows = len(rollouts)
-        score = RowShare.merge(scores, rows)
-        reference, old = RowShare.merge(ref_logprobs, rows), RowShare.merge(old_logprobs, rows)
-        batch, metrics = self._algorithm.assign_credit(
-            rollouts, score, reference, old, RowShare.merge(state_values, rows), kl_coef
-        )
-        if self._compare_logprobs:
-            metrics |= logprob_gap(rollouts, old)
-        metrics["engine/version_min"] = float(rollouts.versions.min())
-        metrics["engine/version_max"] = float(rollouts.versions.max())
+    def assign(self, kl_coef: float, rollouts_file: str | None, sizes: Mapping[str, int], *values: Any) -> Any:
+        """(metrics, batch) of a step. Rollouts without a score are left out and counted."""
+        judged = self._judged(_named(values, sizes))
+        drawn = len(judged.rollouts)
         if rollouts_file is not None:
-            self._write(rollouts_file, rollouts, score, (old - reference).sum(1))
+            self._write(rollouts_file, judged)
+        judged = with_scores(judged)
+        trained = len(judged.rollouts)
+        if not trained:
+            raise UserError(f"reward: none of the step's {drawn} rollouts has a score")
+        if self._algorithm.normalize_scores:
+            judged = replace(judged, scores=self._moments.normalise(judged.scores))
+        batch, metrics = self._algorithm.assign_credit(judged, kl_coef)
+        if self._compare_logprobs:
+            metrics |= logprob_gap(judged.rollouts, judged.old_logprobs)
+        metrics["engine/version_min"] = float(judged.rollouts.versions.min())
+        metrics["engine/version_max"] = float(judged.rollouts.versions.max())
+        metrics["ledger/trained"] = float(trained)
+        metrics["ledger/rejected"] = float(drawn - trained)
         return metrics, batch
 
-    def evaluate(self, rollouts_file: str, sizes: Sequence[int], *values: Any) -> dict[str, float]:
-        """Figures of held-out responses; the same order of values, without state values."""
-        parts, scores, ref_logprobs, logprobs = _split(values, sizes)
-        rollouts = Rollouts.concat(parts)
-        rows = len(rollouts)
-        score = RowShare.merge(scores, rows)
-        kl = (RowShare.merge(logprobs, rows) - RowShare.merge(ref_logprobs, rows)).sum(1)
-        self._write(rollouts_file, rollouts, score, kl)
-        return {
+    def select(self, tolerance: float, max_groups: int, sizes: Mapping[str, int], *values: Any) -> Any:
+        """(number of groups, rollouts, share of scores): of what was drawn, the first `max_groups` groups whose scores
+        differ by more than `tolerance`, added to `kept_rollouts` and `kept_scores`."""
+        given = _named(values, sizes)
+        rollouts = Rollouts.concat(given["rollouts"])
+        scores = RowShare.merge(given["scores"], len(rollouts))
+        ids, groups = np.unique(rollouts.prompt_ids, return_inverse=True)
+        teaching = [group for group in range(len(ids)) if _spread(scores[groups == group]) > tolerance][:max_groups]
+        rows = np.flatnonzero(np.isin(groups, teaching))
+        both = [*given["kept_rollouts"], rollouts.take(rows)]
+        all_scores = np.concatenate([*(share.values for share in given["kept_scores"]), scores[rows]])
+        prompt_ids, sample_ids = (
+            np.concatenate([getattr(part, n) for part in both]) for n in ("prompt_ids", "sample_ids")
+        )
+        order = np.lexsort((sample_ids, prompt_ids))  # as `Rollouts.concat` puts them
+        return len(teaching), Rollouts.concat(both), RowShare(np.arange(len(order)), all_scores[order])
+
+    def evaluate(self, rollouts_file: str, sizes: Mapping[str, int], *values: Any) -> dict[str, float]:
+        """Figures of held-out responses."""
+        judged = self._judged(_named(values, sizes))
+        self._write(rollouts_file, judged)
+        judged = with_scores(judged)
+        score, rows = judged.scores, len(judged.rollouts)
+        figures = {
             "eval/reward_mean": float(score.mean()),
             "eval/reward_se": float(score.std(ddof=1) / np.sqrt(rows)) if rows > 1 else 0.0,
-            "eval/kl_mean": float(kl.mean()),
-            "eval/length_mean": float(rollouts.response_lengths.mean()),
-            "eval/finished_share": float(rollouts.finished.mean()),
+            "eval/length_mean": float(judged.rollouts.response_lengths.mean()),
+            "eval/finished_share": float(judged.rollouts.finished.mean()),
             "eval/num_responses": float(rows),
         }
+        if judged.ref_logprobs is not None:
+            figures["eval/kl_mean"] = float((judged.old_logprobs - judged.ref_logprobs).sum(1).mean())
+        return figures
 
-    def _write(self, file: str, rollouts: Rollouts, scores: FloatArray, kl: FloatArray) -> None:
+    def _judged(self, given: Mapping[str, list[Any]]) -> Judged:
+        rollouts = Rollouts.concat(given["rollouts"])
+
+        def merged(name: str) -> FloatArray | None:
+            return RowShare.merge(given[name], len(rollouts)) if name in given else None
+
+        scores, old_logprobs = merged("scores"), merged("old_logprobs")
+        assert scores is not None and old_logprobs is not None
+        baselines = None
+        if "greedy_rollouts" in given:
+            greedy = Rollouts.concat(given["greedy_rollouts"])
+            greedy_scores = RowShare.merge(given["greedy_scores"], len(greedy))
+            of_prompt = dict(zip(greedy.prompt_ids.tolist(), greedy_scores.tolist(), strict=True))
+            baselines = np.array([of_prompt[prompt] for prompt in rollouts.prompt_ids.tolist()], dtype=np.float32)
+        return Judged(
+            rollouts,
+            scores,
+            old_logprobs,
+            self._max_response_tokens,
+            merged("ref_logprobs"),
+            merged("values"),
+            baselines,
+        )
+
+    def _write(self, file: str, judged: Judged) -> None:
         """The rollouts as text, with their scores, in a Parquet file."""
         import pyarrow
         import pyarrow.parquet
+
+        rollouts = judged.rollouts
+        kl = judged.old_logprobs - judged.ref_logprobs if judged.ref_logprobs is not None else None
 
         def texts(starts: np.ndarray, ends: np.ndarray) -> list[str]:
             return [
@@ -77,8 +133,8 @@ class CreditAssigner:
                 "sample_id": rollouts.sample_ids,
                 "prompt": texts(np.zeros_like(rollouts.lengths), rollouts.prompt_lengths),
                 "response": texts(rollouts.prompt_lengths, rollouts.lengths),
-                "score": np.asarray(scores, dtype=np.float32),
-                "kl": np.asarray(kl, dtype=np.float32),
+                "score": np.asarray(judged.scores, dtype=np.float32),
+                "kl": np.full(len(rollouts), np.nan, np.float32) if kl is None else kl.sum(1),
                 "response_length": rollouts.response_lengths,
                 "finished": rollouts.finished,
                 "version": rollouts.versions,
@@ -94,7 +150,28 @@ def logprob_gap(rollouts: Rollouts, learner_logprobs: FloatArray) -> dict[str, f
     return {"engine/logprob_gap_mean": float(gap.mean()), "engine/logprob_gap_max": float(gap.max())}
 
 
-def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:
-    assert sum(sizes) == len(values)
-    ends = np.cumsum(sizes)
-    return [list(values[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+def with_scores(judged: Judged) -> Judged:
+    """Without the rollouts that have no score, or whose greedy one has none: NaN says so."""
+    missing = np.isnan(judged.scores)
+    if judged.baselines is not None:
+        missing = missing | np.isnan(judged.baselines)
+    if not missing.any():
+        return judged
+    rows = np.flatnonzero(~missing)
+    arrays: dict[str, Any] = {
+        name: None if (array := getattr(judged, name)) is None else array[rows]
+        for name in ("scores", "old_logprobs", "ref_logprobs", "values", "baselines")
+    }
+    return replace(judged, rollouts=judged.rollouts.take(rows), **arrays)
+
+
+def _spread(scores: FloatArray) -> float:
+    """Largest less smallest; rejected ones (NaN) not counted."""
+    scores = scores[~np.isnan(scores)]
+    return float(np.ptp(scores)) if len(scores) else 0.0
+
+
+def _named(values: Sequence[Any], sizes: Mapping[str, int]) -> dict[str, list[Any]]:
+    assert sum(sizes.values()) == len(values)
+    ends = np.cumsum(list(sizes.values()))
+    return {name: list(values[end - size : end]) for (name, size), end in zip(sizes.items(), ends, strict=True)}

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rayrlhf.algorithms import Algorithm
-from rayrlhf.algorithms.ppo import TokenTensors
+from rayrlhf.algorithms import PPO, Algorithm
+from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
 from rayrlhf.data.batching import plan_microbatches
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
 from rayrlhf.models.scalar import shift_to_states
-from rayrlhf.types import Batch, FloatArray, Rollouts, RowShare
+from rayrlhf.types import Batch, FloatArray, Rollouts, RowShare, StepSize
 from rayrlhf.weights.buckets import Bucket, pack
 from rayrlhf.workers.parallel import Ranks, whole
 from rayrlhf.workers.scoring import forward_rows, row_tensors
 from rayrlhf.workers.trainee import StepReport, Trainee, TrainingConfig
 
-LossOf = Callable[[Tensor, TokenTensors, int], tuple[Tensor, dict[str, Tensor]]]
+LossOf = Callable[[Tensor, TokenTensors, StepSize], Loss]
 
 
 class _Learner:
@@ -49,12 +49,12 @@ class _Learner:
     def _update(self, batch: Batch, rows: np.ndarray, loss_of: LossOf) -> StepReport:
         """One optimizer step on the rollouts `rows`, shared out over ranks."""
         ranks = self.trainee.ranks
-        num_tokens = int(batch.rollouts.response_lengths[rows].sum())
+        size = batch.size_of(rows)
         plan = plan_microbatches(
             batch.rollouts.lengths[rows], self.trainee.config.max_tokens_per_microbatch, ranks.world_size
         )[ranks.rank]
 
-        def loss_of_rows(picked: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss_of_rows(picked: list[int]) -> Loss:
             taken = rows[picked]
             tokens, mask, _ = row_tensors(batch.rollouts, taken, ranks.device)
             width = tokens.shape[1]
@@ -62,14 +62,19 @@ class _Learner:
             def column(array: FloatArray) -> Tensor:
                 return torch.from_numpy(array[taken, :width]).to(ranks.device)
 
+            def optional(array: FloatArray | None) -> Tensor | None:
+                return None if array is None else column(array)
+
             data = TokenTensors(
-                mask=mask,
-                old_logprobs=column(batch.old_logprobs),
-                old_values=column(batch.values),
-                advantages=column(batch.advantages),
-                returns=column(batch.returns),
+                mask,
+                column(batch.old_logprobs),
+                column(batch.rollouts.engine_logprobs),
+                column(batch.advantages),
+                optional(batch.ref_logprobs),
+                optional(batch.values),
+                optional(batch.returns),
             )
-            return loss_of(tokens, data, num_tokens)
+            return loss_of(tokens, data, size)
 
         report = self.trainee.step(plan, loss_of_rows)
         report.shared = {f"{self.prefix}/{name}": value for name, value in report.shared.items()}
@@ -98,9 +103,9 @@ class PolicyLearner(_Learner):
     def update(self, batch: Batch, rows: np.ndarray, temperature: float) -> StepReport:
         """One optimizer step of the policy on the rollouts `rows`."""
 
-        def loss_of(tokens: Tensor, data: TokenTensors, num_tokens: int) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
             new = self.trainee.module(tokens, data.mask, temperature, with_entropy=True)
-            return self._algorithm.policy_loss(new, data, num_tokens)
+            return self._algorithm.policy_loss(new, data, size, batch.kl_coef)
 
         return self._update(batch, rows, loss_of)
 
@@ -119,7 +124,7 @@ class CriticLearner(_Learner):
         self,
         model: str,
         config: TrainingConfig,
-        algorithm: Algorithm,
+        algorithm: PPO,
         total_steps: int,
         normalize: bool,
         ranks: Ranks,
@@ -141,8 +146,8 @@ class CriticLearner(_Learner):
     def update(self, batch: Batch, rows: np.ndarray) -> StepReport:
         """One optimizer step of the critic on the rollouts `rows`."""
 
-        def loss_of(tokens: Tensor, data: TokenTensors, num_tokens: int) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._algorithm.value_loss(self._values(tokens, data.mask), data, num_tokens)
+        def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
+            return self._algorithm.value_loss(self._values(tokens, data.mask), data, size)
 
         return self._update(batch, rows, loss_of)
 

@@ -9,6 +9,7 @@ import pytest
 
 from rayrlhf.actors.placement import PlacementError
 from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.data.texts import read_texts
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.ppo import run_ppo
@@ -22,7 +23,7 @@ SAMPLE = Path(__file__).parents[2] / "data/sample"
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("ppo") / "model"
     shape = ModelShape(vocab_size=400, hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=1, max_length=128)
-    init_model_folder(folder, shape, [SAMPLE / "prompts.jsonl"])
+    init_model_folder(folder, shape, read_texts([SAMPLE / "prompts.jsonl"]))
     return str(folder)
 
 
@@ -116,3 +117,23 @@ def test_more_than_the_cluster_has_is_refused_at_once(model: str) -> None:
         PlacementError, match=r"needs 17 CPU, cluster has 4: lower sampler.num_workers \(now 4 × 4 CPU\)"
     ):
         run(model, "too-much", sampler={"num_workers": 4, "num_cpus": 4})
+
+
+@pytest.mark.parametrize(
+    ("settings", "roles"),
+    [
+        ({"kind": "grpo", "dynamic_sampling": {"max_rounds": 2}}, {"policy"}),
+        ({"kind": "remax", "kl_coef": 0.0}, {"policy"}),
+    ],
+)
+def test_algorithms_without_a_critic_run_with_the_roles_they_need(
+    model: str, settings: dict[str, Any], roles: set[str]
+) -> None:
+    algorithm = {"minibatch_size": 8, "missing_eos_penalty": 1.0} | settings
+    folder = run(model, settings["kind"], algorithm=algorithm, num_generations=4).path
+    steps = metrics_of(folder)[:2]
+    assert all(row["ledger/trained"] == 16 for row in steps)
+    assert all(row["policy/ratio_mean"] == pytest.approx(1.0, abs=0.2) for row in steps)
+    assert not any(name.startswith("value/") for row in steps for name in row)
+    assert ("kl/token_mean" in steps[0]) == (settings["kind"] == "grpo")
+    assert {path.name for path in (folder / "checkpoints" / "step-000002").iterdir() if path.is_dir()} == roles

@@ -2,14 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.algorithms import PPO
-from rayrlhf.algorithms.ppo import TokenTensors
-from rayrlhf.config import ConfigError, parse_config
-from rayrlhf.functional import TokenLogprobs
+from rayrlhf.algorithms import PPO, Judged
 
 # Two ragged responses: prompts of 2 and 1 tokens, responses of 2 and 1 tokens; index t speaks about token t.
 LENGTHS = [(2, 2), (1, 1)]
@@ -20,10 +16,15 @@ SCORES = np.array([3.0, -1.0], dtype=np.float32)
 PLAIN = PPO(gamma=1.0, lam=1.0, whiten_advantages=False)
 
 
+def credit(algorithm, rollouts, scores, ref_logprobs, old_logprobs, values, kl_coef):
+    judged = Judged(rollouts, scores, old_logprobs, 8, ref_logprobs, values)
+    return algorithm.assign_credit(judged, kl_coef)
+
+
 def test_credit_of_two_ragged_responses_by_hand(make_rollouts):
     rollouts = make_rollouts(LENGTHS)
     # log ratios (.5, −1) and (1); with coefficient .1 rewards (−.05, .1 + 3) and (−.1 − 1)
-    batch, metrics = PLAIN.assign_credit(rollouts, SCORES, REF, OLD, VALUES, kl_coef=0.1)
+    batch, metrics = credit(PLAIN, rollouts, SCORES, REF, OLD, VALUES, kl_coef=0.1)
     np.testing.assert_allclose(batch.returns, [[0, 0, 3.05, 3.1], [0, -1.1, 0, 0]], atol=1e-6)
     np.testing.assert_allclose(batch.advantages, [[0, 0, 2.55, 2.1], [0, -0.1, 0, 0]], atol=1e-6)
     assert metrics["reward/score_mean"] == pytest.approx(1.0)
@@ -35,8 +36,14 @@ def test_credit_of_two_ragged_responses_by_hand(make_rollouts):
 
 
 def test_the_score_stands_on_the_last_response_token_alone(make_rollouts):
-    batch, _ = PLAIN.model_copy(update={"gamma": 0.0, "lam": 0.0}).assign_credit(
-        make_rollouts(LENGTHS), SCORES, OLD, OLD, np.zeros_like(VALUES), kl_coef=0.1
+    batch, _ = credit(
+        PLAIN.model_copy(update={"gamma": 0.0, "lam": 0.0}),
+        make_rollouts(LENGTHS),
+        SCORES,
+        OLD,
+        OLD,
+        np.zeros_like(VALUES),
+        kl_coef=0.1,
     )
     np.testing.assert_allclose(batch.returns, [[0, 0, 0, 3], [0, -1, 0, 0]], atol=1e-6)
 
@@ -44,7 +51,7 @@ def test_the_score_stands_on_the_last_response_token_alone(make_rollouts):
 @pytest.mark.parametrize(("estimator", "first_token"), [("k1", 0.5), ("k2", 0.125), ("k3", np.exp(-0.5) - 0.5)])
 def test_the_kl_penalty_uses_the_named_estimator(make_rollouts, estimator, first_token):
     algorithm = PLAIN.model_copy(update={"kl_estimator": estimator, "gamma": 0.0})
-    batch, _ = algorithm.assign_credit(make_rollouts(LENGTHS), SCORES, REF, OLD, np.zeros_like(VALUES), kl_coef=1.0)
+    batch, _ = credit(algorithm, make_rollouts(LENGTHS), SCORES, REF, OLD, np.zeros_like(VALUES), kl_coef=1.0)
     assert batch.returns[0, 2] == pytest.approx(-first_token, rel=1e-5)
 
 
@@ -52,8 +59,8 @@ def test_a_response_without_eos_pays_the_missing_eos_penalty(make_rollouts):
     rollouts = make_rollouts(LENGTHS, finished=[True, False])
     zeros = np.zeros_like(VALUES)
     with_penalty = PLAIN.model_copy(update={"missing_eos_penalty": 2.0})
-    without, _ = PLAIN.assign_credit(rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
-    penalised, metrics = with_penalty.assign_credit(rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
+    without, _ = credit(PLAIN, rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
+    penalised, metrics = credit(with_penalty, rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
     np.testing.assert_allclose(without.returns, [[0, 0, 3, 3], [0, -1, 0, 0]])
     np.testing.assert_allclose(penalised.returns, [[0, 0, 3, 3], [0, -3, 0, 0]])
     assert penalised.returns.dtype == np.float32
@@ -63,7 +70,7 @@ def test_a_response_without_eos_pays_the_missing_eos_penalty(make_rollouts):
 
 def test_advantages_are_whitened_over_the_whole_step(make_rollouts):
     algorithm = PPO(whiten_advantages=True)
-    batch, _ = algorithm.assign_credit(make_rollouts([(1, 5), (4, 2), (2, 8)]), *random_credit(3, 10), kl_coef=0.1)
+    batch, _ = credit(algorithm, make_rollouts([(1, 5), (4, 2), (2, 8)]), *random_credit(3, 10), kl_coef=0.1)
     kept = batch.advantages[batch.rollouts.response_mask]
     assert kept.mean() == pytest.approx(0, abs=1e-6)
     assert kept.var(ddof=1) == pytest.approx(1, abs=1e-5)
@@ -75,8 +82,8 @@ def test_padding_never_changes_the_credit(make_rollouts):
     narrow, wide = make_rollouts(lengths), make_rollouts(lengths, extra_padding=4)
     arrays = random_credit(2, narrow.tokens.shape[1])
     padded = [arrays[0], *(np.pad(array, ((0, 0), (0, 4))) for array in arrays[1:])]
-    first, first_metrics = PPO().assign_credit(narrow, *arrays, kl_coef=0.1)
-    second, second_metrics = PPO().assign_credit(wide, *padded, kl_coef=0.1)
+    first, first_metrics = credit(PPO(), narrow, *arrays, kl_coef=0.1)
+    second, second_metrics = credit(PPO(), wide, *padded, kl_coef=0.1)
     np.testing.assert_allclose(second.advantages[:, :7], first.advantages, atol=1e-6)
     np.testing.assert_allclose(second.returns[:, :7], first.returns, atol=1e-6)
     assert second_metrics == pytest.approx(first_metrics, rel=1e-5)
@@ -84,7 +91,7 @@ def test_padding_never_changes_the_credit(make_rollouts):
 
 def test_credit_leaves_its_inputs_as_they_were(make_rollouts):
     arrays = [array.copy() for array in (SCORES, REF, OLD, VALUES)]
-    PPO(missing_eos_penalty=1.0).assign_credit(make_rollouts(LENGTHS), *arrays, kl_coef=0.1)
+    credit(PPO(missing_eos_penalty=1.0), make_rollouts(LENGTHS), *arrays, kl_coef=0.1)
     for before, after in zip((SCORES, REF, OLD, VALUES), arrays, strict=True):
         np.testing.assert_array_equal(after, before)
 
@@ -93,7 +100,7 @@ def test_credit_reads_arrays_that_the_object_store_made_read_only(make_rollouts)
     arrays = [array.copy() for array in (SCORES, REF, OLD, VALUES)]
     for array in arrays:
         array.flags.writeable = False
-    batch, _ = PLAIN.assign_credit(make_rollouts(LENGTHS), *arrays, kl_coef=0.1)
+    batch, _ = credit(PLAIN, make_rollouts(LENGTHS), *arrays, kl_coef=0.1)
     assert np.isfinite(batch.advantages).all()
 
 
@@ -117,77 +124,6 @@ def test_the_adaptive_coefficient_moves_by_a_fifth_of_the_horizons_share_at_most
 @given(st.floats(-1e6, 1e6))
 def test_without_a_target_the_coefficient_is_fixed(kl):
     assert PPO().next_kl_coef(0.07, kl, 128) == 0.07
-
-
-# losses
-
-
-@given(
-    rows=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=2, max_size=6),
-    cut=st.integers(1, 5),
-    padding=st.integers(0, 4),
-    seed=st.integers(0, 1000),
-)
-def test_neither_micro_batching_nor_padding_changes_losses_and_gradients(rows, cut, padding, seed):
-    cut = min(cut, len(rows) - 1)
-    generator = torch.Generator().manual_seed(seed)
-    width = max(prompt + response for prompt, response in rows)
-    shape = (len(rows), width)
-    logprobs, entropy, values, old_logprobs, old_values, advantages, returns = (
-        torch.randn(shape, generator=generator) * 0.3 for _ in range(7)
-    )
-    mask = torch.zeros(shape, dtype=torch.bool)
-    for row, (prompt, response) in enumerate(rows):
-        mask[row, prompt : prompt + response] = True
-    num_tokens = int(mask.sum())
-    algorithm = PPO(entropy_coef=0.01)
-
-    def run(pieces: list[slice], extra: int) -> list[torch.Tensor]:
-        leaves = [tensor.clone().requires_grad_() for tensor in (logprobs, entropy, values)]
-        totals = [torch.zeros(()), torch.zeros(())]
-        for piece in pieces:
-
-            def part(tensor, piece=piece):
-                return torch.nn.functional.pad(tensor[piece], (0, extra))
-
-            data = TokenTensors(*(part(tensor) for tensor in (mask, old_logprobs, old_values, advantages, returns)))
-            new = TokenLogprobs(part(leaves[0]), part(leaves[1]))
-            losses = (
-                algorithm.policy_loss(new, data, num_tokens)[0],
-                algorithm.value_loss(part(leaves[2]), data, num_tokens)[0],
-            )
-            sum(losses).backward()
-            totals = [total + loss.detach() for total, loss in zip(totals, losses, strict=True)]
-        return [*totals, *(leaf.grad for leaf in leaves)]
-
-    whole = run([slice(None)], 0)
-    split = run([slice(0, cut), slice(cut, None)], padding)
-    for one, other in zip(whole, split, strict=True):
-        # Terms of a loss are about 0.1 in size and may cancel in their sum; gradients have no such sums.
-        scale = max(one.abs().max().item(), 0.1 if one.dim() == 0 else 0.0)
-        assert (one - other).abs().max().item() <= 1e-6 * scale
-
-
-def test_policy_metrics_are_token_means_that_add_up():
-    data = TokenTensors(
-        mask=torch.tensor([[False, True, True]]),
-        old_logprobs=torch.tensor([[9.0, -1.0, -1.0]]),
-        old_values=torch.zeros(1, 3),
-        advantages=torch.tensor([[0.0, 1.0, 1.0]]),
-        returns=torch.zeros(1, 3),
-    )
-    new = TokenLogprobs(torch.tensor([[0.0, -1.0, -1.0 + np.log(1.5)]]).float(), torch.tensor([[5.0, 1.0, 3.0]]))
-    loss, metrics = PPO(entropy_coef=0.1).policy_loss(new, data, num_tokens=4)  # of 4 tokens, 2 are here
-    assert metrics["policy/loss"].item() == pytest.approx(-(1 + 1.2) / 4)
-    assert metrics["policy/entropy"].item() == pytest.approx(1.0)
-    assert loss.item() == pytest.approx(-(1 + 1.2) / 4 - 0.1)
-    assert metrics["policy/clip_share"].item() == pytest.approx(0.25)
-    assert metrics["policy/ratio_mean"].item() == pytest.approx(2.5 / 4)
-
-
-def test_settings_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="cliprange"):
-        parse_config(PPO, {"cliprange": -0.1}, "here")
 
 
 def random_credit(rows: int, width: int) -> list[np.ndarray]:

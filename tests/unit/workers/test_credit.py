@@ -4,19 +4,25 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from rayrlhf.algorithms import PPO
+from rayrlhf.algorithms import GRPO, PPO, Judged, ReMax
+from rayrlhf.config import UserError
 from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.credit import CreditAssigner, logprob_gap
 
 
 @pytest.fixture
 def assigner(tiny_qwen2) -> CreditAssigner:
-    return CreditAssigner(PPO(), tiny_qwen2, compare_logprobs=True)
+    return CreditAssigner(PPO(), tiny_qwen2, max_response_tokens=8, compare_logprobs=True)
 
 
 def shares(values: np.ndarray, num_ranks: int) -> list[RowShare]:
     rows = np.arange(len(values))
     return [RowShare(rows[rank::num_ranks], values[rank::num_ranks]) for rank in range(num_ranks)]
+
+
+def flat(given: dict[str, list]) -> list:
+    """Sizes by name, then all values, as the actor is called."""
+    return [{name: len(values) for name, values in given.items()}, *(v for values in given.values() for v in values)]
 
 
 @pytest.mark.parametrize(("samplers", "ranks"), [(1, 1), (2, 1), (3, 2)])
@@ -29,11 +35,10 @@ def test_credit_does_not_depend_on_how_many_samplers_and_ranks_there_were(assign
     reference, old, values = (
         np.where(made.response_mask, -rng.random(made.tokens.shape), 0).astype(np.float32) for _ in range(3)
     )
-    groups = [parts, *(shares(array, ranks) for array in (scores, reference, old, values))]
-    metrics, batch = assigner.assign(
-        0.1, None, [len(group) for group in groups], *(v for group in groups for v in group)
-    )
-    wanted, wanted_metrics = PPO().assign_credit(made, scores, reference, old, values, 0.1)
+    arrays = {"scores": scores, "ref_logprobs": reference, "old_logprobs": old, "values": values}
+    given = {"rollouts": parts} | {name: shares(array, ranks) for name, array in arrays.items()}
+    metrics, batch = assigner.assign(0.1, None, *flat(given))
+    wanted, wanted_metrics = PPO().assign_credit(Judged(made, scores, old, 8, reference, values), 0.1)
     np.testing.assert_array_equal(batch.advantages, wanted.advantages)
     np.testing.assert_array_equal(batch.rollouts.tokens, made.tokens)
     assert wanted_metrics.items() <= metrics.items()
@@ -64,9 +69,10 @@ def test_rollouts_are_written_as_text_with_their_scores(assigner, tokenizer, tmp
         versions=np.array([6]),
     )
     reference = np.where(rollouts.response_mask, -0.5, 0).astype(np.float32)
-    judged = [shares(array, 1) for array in (np.array([1.5], dtype=np.float32), reference, np.zeros_like(reference))]
+    arrays = {"scores": np.array([1.5], np.float32), "ref_logprobs": reference, "old_logprobs": reference * 0}
+    given = {"rollouts": [rollouts]} | {name: shares(array, 1) for name, array in arrays.items()}
     file = tmp_path / "rollouts" / "heldout.parquet"
-    metrics = assigner.evaluate(str(file), [1, 1, 1, 1], rollouts, *(share for group in judged for share in group))
+    metrics = assigner.evaluate(str(file), *flat(given))
     (row,) = pyarrow.parquet.read_table(file).to_pylist()
     assert (row["prompt"], row["response"]) == ("안녕하세요?", "네, 반갑습니다.")
     assert (row["prompt_id"], row["sample_id"], row["version"], row["finished"]) == (4, 1, 6, True)
@@ -75,6 +81,68 @@ def test_rollouts_are_written_as_text_with_their_scores(assigner, tokenizer, tmp
     assert metrics["eval/reward_mean"] == 1.5
     assert metrics["eval/kl_mean"] == pytest.approx(0.5 * len(response))
     assert metrics["eval/reward_se"] == 0.0
+
+
+def assigner_of(algorithm, folder) -> CreditAssigner:
+    return CreditAssigner(algorithm, folder, max_response_tokens=8, compare_logprobs=False)
+
+
+def test_a_rollout_without_a_score_is_never_trained_on(tiny_qwen2, make_rollouts):
+    made = make_rollouts([(2, 3), (1, 2), (3, 5), (2, 2)], prompt_ids=[0, 0, 1, 1])
+    old = np.where(made.response_mask, -0.5, 0).astype(np.float32)
+    scores = np.array([1.0, np.nan, 3.0, 0.0], dtype=np.float32)
+    given = {"rollouts": [made], "scores": shares(scores, 2), "old_logprobs": shares(old, 1)}
+    metrics, batch = assigner_of(GRPO(kl_coef=0), tiny_qwen2).assign(0.0, None, *flat(given))
+    assert (metrics["ledger/trained"], metrics["ledger/rejected"]) == (3, 1)
+    kept = np.array([0, 2, 3])
+    np.testing.assert_array_equal(batch.rollouts.tokens, made.tokens[kept])
+    wanted, _ = GRPO(kl_coef=0).assign_credit(Judged(made.take(kept), scores[kept], old[kept], 8), 0.0)
+    np.testing.assert_array_equal(batch.advantages, wanted.advantages)
+    assert (batch.advantages[0] == 0).all()  # alone in its group
+
+
+def test_a_step_without_any_score_says_so(tiny_qwen2, make_rollouts):
+    made = make_rollouts([(2, 3)])
+    nothing = np.full(1, np.nan, np.float32)
+    given = {"rollouts": [made], "scores": shares(nothing, 1), "old_logprobs": shares(made.engine_logprobs, 1)}
+    with pytest.raises(UserError, match="none of the step's 1 rollouts has a score"):
+        assigner_of(GRPO(), tiny_qwen2).assign(0.0, None, *flat(given))
+
+
+def test_remax_compares_with_the_greedy_response_to_the_same_prompt(tiny_qwen2, make_rollouts):
+    made = make_rollouts([(2, 3), (1, 2), (2, 2)], prompt_ids=[5, 7, 5])
+    greedy = make_rollouts([(1, 4), (2, 1)], prompt_ids=[7, 5])
+    old = np.where(made.response_mask, -0.5, 0).astype(np.float32)
+    given = {
+        "rollouts": [made],
+        "scores": shares(np.array([1.0, 2.0, 3.0], np.float32), 1),  # in the order of prompts: 5, 5, 7
+        "old_logprobs": shares(old[[0, 2, 1]], 1),
+        "greedy_rollouts": [greedy],
+        "greedy_scores": shares(np.array([10.0, 20.0], np.float32), 1),  # 5, 7
+    }
+    _, batch = assigner_of(ReMax(kl_coef=0), tiny_qwen2).assign(0.0, None, *flat(given))
+    assert [row[mask][0] for row, mask in zip(batch.advantages, batch.rollouts.response_mask, strict=True)] == [
+        1.0 - 10,
+        2.0 - 10,
+        3.0 - 20,
+    ]
+
+
+def test_only_groups_whose_scores_differ_are_selected_and_joined_to_those_kept(tiny_qwen2, make_rollouts):
+    first = make_rollouts([(2, 3)] * 4, prompt_ids=[1, 1, 9, 9], seed=1)
+    second = make_rollouts([(2, 3)] * 6, prompt_ids=[4, 4, 3, 3, 0, 0], seed=2)
+    assigner = assigner_of(GRPO(), tiny_qwen2)
+
+    def select(made, scores, most, kept_rollouts, kept_scores):
+        given = {"kept_rollouts": kept_rollouts, "kept_scores": kept_scores, "rollouts": [made]}
+        return assigner.select(1e-6, most, *flat(given | {"scores": shares(np.array(scores, np.float32), 2)}))
+
+    found, rollouts, scores = select(first, [1, 1, 0, 5], 3, [], [])
+    assert (found, rollouts.prompt_ids.tolist(), scores.values.tolist()) == (1, [9, 9], [0, 5])
+    # Of prompts 0, 3 and 4 the first two that differ; a rejected response makes no difference.
+    found, rollouts, scores = select(second, [1, np.nan, 2, 3, 7, 8], 2, [rollouts], [scores])
+    assert (found, rollouts.prompt_ids.tolist()) == (2, [3, 3, 4, 4, 9, 9])
+    assert scores.values.tolist() == [2, 3, 7, 8, 0, 5]
 
 
 def test_the_gap_is_measured_on_response_tokens_alone(make_rollouts):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.algorithms import PPO
+from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import ScalarModel, load_tokenizer, policy
 from rayrlhf.types import Batch, RowShare
@@ -118,7 +118,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
         policy=tiny_qwen2,
         reward_model=str(folder / "start"),
         sft=tiny_llama,
-        batch=PPO().assign_credit(rollouts, scores, reference, old, values + 5, 0.1)[0],
+        batch=PPO().assign_credit(Judged(rollouts, scores, old, 8, reference, values + 5), 0.1)[0],
         rows=texts[0],
         pairs=(texts[0], texts[1]),
     )

@@ -1,0 +1,90 @@
+"""How the worker of each role is built inside its actor."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from rayrlhf.actors.group import Factory
+from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.actors.weight_store import StoreClient
+from rayrlhf.algorithms import PPO, Algorithm
+from rayrlhf.engines import EngineConfig, Sampling
+from rayrlhf.workers.credit import CreditAssigner
+from rayrlhf.workers.learner import CriticLearner, PolicyLearner
+from rayrlhf.workers.parallel import Ranks
+from rayrlhf.workers.sampler import Sampler
+from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer
+
+
+@dataclass(frozen=True)
+class RoleFactory:
+    """A role's workers: how one is built, and whether its ranks share a process group."""
+
+    build: Factory
+    together: bool = False
+
+
+def role_factories(config: PPOConfig, store: Any, eos_token_id: int, max_model_len: int) -> dict[str, RoleFactory]:
+    """For each role of the run, and the credit assigner."""
+    algorithm, source = config.algorithm, config.reward.source
+    steps = config.num_steps * config.optimizer_steps_per_step
+    factories = {
+        "sampler": RoleFactory(
+            functools.partial(
+                _build_sampler,
+                engine=config.sampler.engine,
+                model=config.model,
+                max_model_len=max_model_len,
+                sampling=config.sampling,
+                eos_token_id=eos_token_id,
+                store=store,
+                timeout_s=config.timeouts.start_s,
+            )
+        ),
+        "reward": RoleFactory(
+            functools.partial(RewardModelScorer, source.model, source.pooling, source.normalize, config.reward)
+        ),
+        "policy": RoleFactory(
+            functools.partial(PolicyLearner, config.model, config.policy, algorithm, steps), together=True
+        ),
+        "credit": RoleFactory(
+            functools.partial(
+                _build_credit,
+                algorithm,
+                config.model,
+                config.sampling.max_completion_length,
+                config.sampling.has_comparable_logprobs,
+            )
+        ),
+    }
+    if algorithm.needs_reference:
+        factories["reference"] = RoleFactory(
+            functools.partial(ReferenceScorer, config.reference_model, config.reference)
+        )
+    if isinstance(algorithm, PPO):
+        factories["critic"] = RoleFactory(
+            functools.partial(CriticLearner, config.critic_model, config.critic, algorithm, steps, source.normalize),
+            together=True,
+        )
+    return factories
+
+
+def _build_sampler(
+    ranks: Ranks,
+    engine: EngineConfig,
+    model: str,
+    max_model_len: int,
+    sampling: Sampling,
+    eos_token_id: int,
+    store: Any,
+    timeout_s: float,
+) -> Sampler:
+    return Sampler(engine.start(model, max_model_len, sampling, eos_token_id), StoreClient(store, timeout_s))
+
+
+def _build_credit(
+    algorithm: Algorithm, tokenizer_folder: str, max_response_tokens: int, compare_logprobs: bool, ranks: Ranks
+) -> CreditAssigner:
+    return CreditAssigner(algorithm, tokenizer_folder, max_response_tokens, compare_logprobs)

@@ -1,0 +1,161 @@
+"""The policy's loss: what all algorithms share once every token has its advantage.
+
+A loss is a weighted sum over tokens, and the weights are those of the whole optimizer step: so neither micro-batches
+nor ranks nor padding change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import Tensor
+
+from rayrlhf.config import Config
+from rayrlhf.functional import KL_ESTIMATORS, TokenLogprobs, masked_sum, sequence_mean
+from rayrlhf.types import StepSize
+
+Loss: TypeAlias = tuple[Tensor, dict[str, Tensor]]
+Aggregation: TypeAlias = Literal["token_mean", "sequence_mean", "fixed_length"]
+Range: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class TokenTensors:
+    """What a loss reads of a micro-batch, all [B, T]; None is what the algorithm has not."""
+
+    mask: Tensor
+    old_logprobs: Tensor
+    engine_logprobs: Tensor
+    advantages: Tensor
+    ref_logprobs: Tensor | None = None
+    values: Tensor | None = None
+    returns: Tensor | None = None
+
+
+class ImportanceCorrection(Config):
+    """Weights for what the sampler drew from a slightly other distribution than the learner's: π_old / π_sampler.
+
+    Truncated: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training"; masked: tokens
+    beyond the cap count nothing.
+    """
+
+    kind: Literal["truncate", "mask"] = "truncate"
+    level: Literal["token", "sequence"] = "token"
+    """A weight for each token, or one for the response: the product over its tokens."""
+    cap: PositiveFloat = 2.0
+
+    def weights(self, data: TokenTensors) -> Tensor:
+        """[B, T], no gradient."""
+        log_ratio = torch.where(data.mask, data.old_logprobs - data.engine_logprobs, 0.0)
+        if self.level == "sequence":
+            log_ratio = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
+        ratio = torch.exp(log_ratio)
+        return ratio.clamp(max=self.cap) if self.kind == "truncate" else torch.where(ratio <= self.cap, ratio, 0.0)
+
+
+class PolicyLoss(Config):
+    """Settings of the policy's loss."""
+
+    objective: Literal["clip", "cispo"] = "clip"
+    """`clip` is PPO's surrogate (Schulman et al. 2017, eq. 7). `cispo` weights log π by the clipped ratio, so that
+    every token keeps a gradient (MiniMax-M1, section 3.1)."""
+    ratio: Literal["token", "sequence"] = "token"
+    """`sequence` uses the geometric mean of a response's ratios for each of its tokens (GSPO; Zheng et al. 2025,
+    eq. 7); its clip ranges are some hundred times smaller."""
+    cliprange: Range = 0.2
+    cliprange_high: PositiveFloat | None = None
+    """Upper clip range, if it is another one (clip-higher; DAPO, section 3.1)."""
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    """For A < 0 the loss is at most this many times −A (Ye et al. 2020, eq. 5)."""
+    max_log_ratio: PositiveFloat | None = None
+    """Log-ratios are clamped to ± this before the exponential."""
+    aggregation: Aggregation = "token_mean"
+    """How tokens of an optimizer step become one loss: every token counts the same; every response counts the same; or
+    the sum is divided by responses · `max_completion_length` (Dr.GRPO, section 3.1)."""
+    entropy_coef: NonNegativeFloat = 0.0
+    """Weight of the entropy bonus."""
+    importance_correction: ImportanceCorrection | None = None
+    """Corrects for the difference between sampler and learner."""
+    kl_coef: NonNegativeFloat = 0.05
+    """Weight of the KL penalty; where the adaptive controller starts. 0 needs no reference."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k1"
+    kl_in: Literal["reward", "loss"] = "reward"
+    """Where the penalty stands: a reward of each token, or a term of the loss."""
+
+    def policy_loss(self, new: TokenLogprobs, data: TokenTensors, size: StepSize, kl_coef: float) -> Loss:
+        """The loss of a micro-batch as its share of an optimizer step of `size`, and figures that add up likewise."""
+        log_ratio = self._log_ratio(new.logprobs, data)
+        surrogate = self._surrogate(new.logprobs, log_ratio, data.advantages)
+        weights = token_weights(self.aggregation, data.mask, size)
+
+        def mean(values: Tensor) -> Tensor:
+            return masked_sum(values, data.mask) / size.num_tokens
+
+        loss = surrogate.loss
+        metrics: dict[str, Tensor] = {}
+        if self.importance_correction is not None:
+            correction = self.importance_correction.weights(data)
+            loss = loss * correction
+            metrics["policy/importance_weight_mean"] = mean(correction)
+        policy = masked_sum(loss * weights, data.mask)
+        total = policy
+        if self.kl_in == "loss" and data.ref_logprobs is not None:
+            kl = KL_ESTIMATORS[self.kl_estimator](new.logprobs - data.ref_logprobs)
+            penalty = masked_sum(kl * weights, data.mask)
+            total = total + kl_coef * penalty
+            metrics["policy/kl_loss"] = penalty
+        assert new.entropy is not None, "the policy's loss needs the entropy"
+        if self.entropy_coef:
+            total = total - self.entropy_coef * masked_sum(new.entropy * weights, data.mask)
+        difference = (new.logprobs - data.old_logprobs).detach()
+        return total, metrics | {
+            "policy/loss": policy,
+            "policy/entropy": mean(new.entropy),
+            "policy/clip_share": mean(surrogate.clipped.float()),
+            "policy/ratio_mean": mean(torch.exp(difference)),
+            "policy/approx_kl": mean(0.5 * difference**2),
+        }
+
+    def _log_ratio(self, logprobs: Tensor, data: TokenTensors) -> Tensor:
+        log_ratio = torch.where(data.mask, logprobs - data.old_logprobs, 0.0)
+        if self.ratio == "sequence":
+            log_ratio = sequence_mean(log_ratio, data.mask).unsqueeze(1).expand_as(log_ratio)
+        return log_ratio if self.max_log_ratio is None else log_ratio.clamp(-self.max_log_ratio, self.max_log_ratio)
+
+    def _surrogate(self, logprobs: Tensor, log_ratio: Tensor, advantages: Tensor) -> ClippedLoss:
+        """Per token, [B, T]."""
+        ratio = torch.exp(log_ratio)
+        low, high = 1 - self.cliprange, 1 + (self.cliprange_high or self.cliprange)
+        near = ratio.clamp(low, high)
+        if self.objective == "cispo":
+            return ClippedLoss(-advantages * near.detach() * logprobs, near != ratio)
+        unclipped, clipped = -advantages * ratio, -advantages * near
+        loss = torch.maximum(unclipped, clipped)
+        if self.dual_clip is not None:
+            loss = torch.where(advantages < 0, torch.minimum(loss, -advantages * self.dual_clip), loss)
+        return ClippedLoss(loss, clipped > unclipped)
+
+
+@dataclass(frozen=True)
+class ClippedLoss:
+    """A clipped loss, per token."""
+
+    loss: Tensor  # [B, T]
+    clipped: Tensor  # [B, T] bool: True where the clipped branch was the one taken
+
+
+def token_weights(aggregation: Aggregation, mask: Tensor, size: StepSize) -> Tensor:
+    """What each token of a micro-batch counts in an optimizer step of `size`: [B, T], to be read inside the mask."""
+    lengths = mask.sum(1, keepdim=True).clamp(min=1)
+    weights: dict[Aggregation, Callable[[], Tensor]] = {
+        "token_mean": lambda: torch.full_like(lengths, 1 / size.num_tokens, dtype=torch.float32),
+        "sequence_mean": lambda: 1 / (lengths * size.num_sequences),
+        "fixed_length": lambda: torch.full_like(
+            lengths, 1 / (size.num_sequences * size.max_response_tokens), dtype=torch.float32
+        ),
+    }
+    return weights[aggregation]().expand(mask.shape)

@@ -1,0 +1,38 @@
+"""REINFORCE++ (Hu 2025): PPO's clip and per-token KL reward, no critic; advantages normalised over the whole step."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rayrlhf.algorithms.base import Algorithm, Credit, Judged
+from rayrlhf.algorithms.grpo import GroupAlgorithm
+from rayrlhf.functional import group_mean, masked_whiten, returns_to_go
+
+
+class ReinforcePP(Algorithm):
+    """A_t = normalised Σ_{s ≥ t} γ^{s−t} r_s."""
+
+    kind: Literal["reinforce_pp"] = "reinforce_pp"
+    gamma: float = Field(default=1.0, ge=0, le=1)
+
+    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
+        return Credit(masked_whiten(returns_to_go(rewards, mask, self.gamma), mask))
+
+
+class ReinforcePPBaseline(GroupAlgorithm):
+    """The group's mean is taken off first (section 3.3 there); the KL penalty is a term of the loss, with k2."""
+
+    min_generations: ClassVar[int] = 2
+
+    kind: Literal["reinforce_pp_baseline"] = "reinforce_pp_baseline"
+    kl_estimator: Literal["k1", "k2", "k3"] = "k2"
+    kl_in: Literal["reward", "loss"] = "loss"
+
+    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
+        total = rewards.sum(1)  # [B]
+        advantages = total - group_mean(total, judged.groups)
+        return Credit(masked_whiten(torch.where(mask, advantages.unsqueeze(1), 0.0), mask))

@@ -1,0 +1,119 @@
+"""Algorithms without a critic: what a response is compared with."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayrlhf.algorithms import GRPO, RLOO, DrGRPO, Judged, ReinforcePP, ReinforcePPBaseline, ReMax
+from rayrlhf.algorithms.base import OverlongPenalty
+from rayrlhf.algorithms.moments import RunningMoments
+
+LENGTHS = [(2, 2), (2, 1), (1, 3), (1, 1), (1, 2)]
+PROMPTS = [4, 4, 9, 9, 9]
+SCORES = np.array([1.0, 3.0, 2.0, 5.0, 8.0], dtype=np.float32)
+
+
+@pytest.fixture
+def judged(make_rollouts) -> Judged:
+    """Two groups, of 2 and 3 responses; every token's log π_old − log π_ref is ½."""
+    rollouts = make_rollouts(LENGTHS, prompt_ids=PROMPTS)
+    old = np.where(rollouts.response_mask, -1.0, 0).astype(np.float32)
+    reference = np.where(rollouts.response_mask, -1.5, 0).astype(np.float32)
+    return Judged(rollouts, SCORES, old, 4, reference, baselines=np.array([1, 1, 2, 2, 2], dtype=np.float32))
+
+
+def of_responses(algorithm, judged, kl_coef=0.0) -> list[list[float]]:
+    """The advantages of each response's tokens."""
+    batch, _ = algorithm.assign_credit(judged, kl_coef)
+    assert (batch.advantages[~batch.rollouts.response_mask] == 0).all()
+    return [row[mask].tolist() for row, mask in zip(batch.advantages, batch.rollouts.response_mask, strict=True)]
+
+
+def first(rows) -> list[float]:
+    return [row[0] for row in rows]
+
+
+def test_grpo_divides_the_distance_from_the_groups_mean_by_its_deviation(judged):
+    found = of_responses(GRPO(std_epsilon=1e-9), judged)
+    assert first(found) == pytest.approx([-(0.5**0.5), 0.5**0.5, -1.0, 0.0, 1.0], abs=1e-5)
+    assert all(len(set(row)) == 1 for row in found)  # the same for all tokens of a response
+    by_step = of_responses(GRPO(scale_advantages="batch", std_epsilon=1e-9), judged)
+    assert first(by_step) == pytest.approx(np.array([-1, 1, -3, 0, 3]) / SCORES.std(ddof=1), abs=1e-5)
+
+
+def test_dr_grpo_only_takes_the_groups_mean_off(judged):
+    algorithm = DrGRPO()
+    assert first(of_responses(algorithm, judged)) == pytest.approx([-1, 1, -3, 0, 3])
+    assert (algorithm.aggregation, algorithm.needs_reference) == ("fixed_length", False)
+
+
+def test_rloo_compares_with_the_mean_of_the_others_after_the_kl_penalty(judged):
+    assert first(of_responses(RLOO(), judged)) == pytest.approx([-2, 2, 2 - 6.5, 5 - 5, 8 - 3.5])
+    # With coefficient 1 a response pays ½ a token: rewards 0, 2.5, .5, 4.5, 7.
+    assert first(of_responses(RLOO(), judged, 1.0)) == pytest.approx([-2.5, 2.5, 0.5 - 5.75, 4.5 - 3.75, 7 - 2.5])
+
+
+def test_a_response_alone_in_its_group_teaches_nothing(judged, make_rollouts):
+    alone = Judged(judged.rollouts.take(np.array([0])), SCORES[:1], judged.old_logprobs[:1], 4)
+    for algorithm in (GRPO(), DrGRPO(), RLOO()):
+        assert first(of_responses(algorithm, alone)) == [0.0]
+
+
+def test_reinforce_pp_whitens_the_rewards_to_come(judged):
+    found = np.concatenate(of_responses(ReinforcePP(), judged, 1.0))
+    raw = np.concatenate([score - 0.5 * np.arange(n, 0, -1) for score, (_, n) in zip(SCORES, LENGTHS, strict=True)])
+    np.testing.assert_allclose(found, (raw - raw.mean()) / raw.std(ddof=1), rtol=1e-5)
+
+
+def test_reinforce_pp_with_baseline_takes_the_groups_mean_off_and_whitens(judged):
+    found = np.concatenate(of_responses(ReinforcePPBaseline(), judged, 1.0))  # its KL is in the loss
+    raw = np.repeat([-1.0, 1, -3, 0, 3], [n for _, n in LENGTHS])
+    np.testing.assert_allclose(found, (raw - raw.mean()) / raw.std(ddof=1), rtol=1e-5)
+
+
+def test_remax_takes_the_greedy_responses_score_off(judged):
+    found = of_responses(ReMax(), judged, 1.0)
+    assert found[0] == pytest.approx([1 - 1.0 - 1, 1 - 0.5 - 1])
+    assert found[3] == pytest.approx([5 - 0.5 - 2])
+
+
+def test_a_kl_penalty_in_the_loss_needs_the_references_log_probs_there_and_not_in_the_reward(judged):
+    in_loss, metrics = GRPO(kl_in="loss").assign_credit(judged, 0.5)
+    assert in_loss.ref_logprobs is judged.ref_logprobs and in_loss.kl_coef == 0.5
+    assert metrics["reward/with_kl_mean"] == pytest.approx(SCORES.mean())
+    in_reward, metrics = GRPO(kl_in="reward", kl_estimator="k1").assign_credit(judged, 0.5)
+    assert in_reward.ref_logprobs is None
+    assert metrics["reward/with_kl_mean"] == pytest.approx(SCORES.mean() - 0.5 * 0.5 * 9 / 5)
+
+
+def test_scores_are_clipped_before_penalties(judged):
+    algorithm = DrGRPO(score_clip=4.0, overlong_penalty=OverlongPenalty(buffer_tokens=2, factor=3.0))
+    # Responses of 2, 1, 3, 1, 2 tokens of 4 at most: the third is 1 into a buffer of 2.
+    np.testing.assert_allclose(algorithm.final_scores(judged), [1, 3, 2 - 1.5, 4, 4])
+
+
+@given(st.permutations(range(5)), st.sampled_from([GRPO(), DrGRPO(), RLOO(), ReinforcePP(), ReinforcePPBaseline()]))
+def test_the_order_of_samples_changes_nothing(make_rollouts, order, algorithm):
+    rollouts = make_rollouts(LENGTHS, prompt_ids=PROMPTS)
+    given_order = Judged(rollouts, SCORES, rollouts.engine_logprobs, 4, rollouts.engine_logprobs * 2)
+    picked = np.array(order)
+    old, reference = given_order.old_logprobs[picked], given_order.ref_logprobs[picked]
+    other = Judged(rollouts.take(picked), SCORES[picked], old, 4, reference)
+    one, two = (algorithm.assign_credit(each, 0.3)[0].advantages for each in (given_order, other))
+    np.testing.assert_allclose(two, one[picked], rtol=1e-5, atol=1e-6)
+
+
+def test_running_moments_are_those_of_all_scores_so_far():
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(5, 3, size).astype(np.float32) for size in (7, 1, 20)]
+    moments = RunningMoments()
+    for index, part in enumerate(parts):
+        seen = np.concatenate(parts[: index + 1]).astype(np.float64)
+        np.testing.assert_allclose(moments.normalise(part), (part - seen.mean()) / seen.std(ddof=1), rtol=1e-4)
+
+
+def test_equal_scores_normalise_to_zero():
+    assert RunningMoments().normalise(np.full(4, 2.5, np.float32)).tolist() == [0, 0, 0, 0]
+    assert torch.isfinite(torch.from_numpy(RunningMoments().normalise(np.array([1.0], np.float32)))).all()

@@ -51,6 +51,9 @@ class CriticRole(Resources, TrainingConfig):
 class PromptData(DataConfig, PromptLimit):
     """Prompts, and what to do with long ones."""
 
+    references: bool = False
+    """Read each prompt's answer too, for rewards that compare with it (GSM8K's solution)."""
+
 
 class EvaluationConfig(Config):
     """Held-out evaluation: responses to held-out prompts, scored and compared with the reference."""

@@ -155,7 +155,9 @@ class Roles:
                     updates.append(("policy", self._groups["policy"].call("update", batch, rows, temperature)))
                 if "critic" in self._groups:
                     updates.append(("critic", self._groups["critic"].call("update", batch, rows)))
-        return _average([StepReport.merge(self._wait(reports, f"{role} update")) for role, reports in updates])
+        merged = [StepReport.merge(self._wait(reports, f"{role} update")) for role, reports in updates]
+        first = next((metrics for metrics in merged if "policy/ratio_mean" in metrics), None)
+        return _average(merged) | ({"policy/first_ratio_mean": first["policy/ratio_mean"]} if first else {})
 
     def evaluate(self, requests: Sequence[SampleRequest], version: int, rollouts_file: str) -> dict[str, float]:
         """Figures of responses to held-out prompts."""

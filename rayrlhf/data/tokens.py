@@ -32,7 +32,7 @@ class PromptLimit(Config):
                     "prompt too long", f"{len(prompt)} tokens, max_prompt_tokens is {self.max_prompt_tokens}"
                 )
             prompt = prompt[-self.max_prompt_tokens :]
-        return ((prompt, []),)
+        return ((prompt, answers[0] if answers else []),)
 
 
 class SequenceLimit(Config):

@@ -16,6 +16,7 @@ from rayrlhf.actors.roles import Collected, Roles
 from rayrlhf.checkpoint import Checkpoints
 from rayrlhf.metrics import MetricsLog
 from rayrlhf.run_directory import RunDirectory
+from rayrlhf.stages.diagnostics import Diagnostics
 from rayrlhf.stages.ppo_inputs import PPOInputs, load_inputs, resolve_paths
 from rayrlhf.types import SampleRequest
 
@@ -57,6 +58,7 @@ def _loop(
     config: PPOConfig, inputs: PPOInputs, roles: Roles, log: MetricsLog, directory: RunDirectory, submitted: float
 ) -> dict[str, float]:
     checkpoints = Checkpoints(directory.path / "checkpoints", config.run.keep_checkpoints)
+    diagnostics = Diagnostics(config.logprob_gap_limit)
     kl_coef = config.algorithm.kl_coef
     summary: dict[str, float] = {}
     metrics: dict[str, float] = {}
@@ -80,7 +82,8 @@ def _loop(
         if step == 0:
             metrics["time/submit_to_first_step_s"] = time.monotonic() - submitted
         summary |= _first_and_last(metrics, summary)
-        _warn_about_gap(config, metrics, log)
+        for line in diagnostics.warnings(metrics):
+            log.say(line)
         log.write(step + 1, metrics)
         metrics = {}
         if _is_due(step + 1, config.checkpoint_interval, config.num_steps):
@@ -119,15 +122,6 @@ def _sampling_figures(rollouts: Collected) -> dict[str, float]:
         "ledger/left_out": float(rollouts.num_left_out),
         "weights/load_s": max(report.load_weights_s for report in rollouts.reports),
     }
-
-
-def _warn_about_gap(config: PPOConfig, metrics: dict[str, float], log: MetricsLog) -> None:
-    limit, gap = config.logprob_gap_limit, metrics.get("engine/logprob_gap_max", 0.0)
-    if gap > limit:
-        log.say(
-            f"warning: sampler and learner disagree by {gap:.3g} on a token's log-probability (limit {limit:g}): "
-            "the sampler's weights or precision are not the learner's; see sampler.engine.dtype and max_logprob_gap"
-        )
 
 
 def _first_and_last(metrics: dict[str, float], summary: dict[str, float]) -> dict[str, float]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.config import ConfigError
 from rayrlhf.data.prepare import Prepared
+from rayrlhf.data.records import Kind
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.models.folder import check_same_vocabulary
@@ -22,6 +24,8 @@ class PPOInputs:
     prompts: list[Prompt]
     heldout: list[SampleRequest]
     """Held-out prompts with seeds that stay the same from evaluation to evaluation."""
+    references: list[str] | None
+    """The answer of each prompt, by its id, if `data.references` asks for them."""
     data: Prepared
     eos_token_id: int
     max_model_len: int
@@ -51,12 +55,15 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     tokenizer = load_tokenizer(config.model)
     for model in dict.fromkeys(models.values()):
         check_same_vocabulary(config.model, model)
-    data = prepare_with_progress(config.data, "prompts", tokenizer, config.data, config.run.seed)
-    prompts = _prompts(data.train[0])
+    kind: Kind = "answers" if config.data.references else "prompts"
+    data = prepare_with_progress(config.data, kind, tokenizer, config.data, config.run.seed)
+    train, held_out = data.train[0], data.heldout[0]
+    prompts = _prompts(train)
     heldout = [
-        SampleRequest(prompt, 0, sample_seed(config.run.seed, 0, prompt.id, 0))
-        for prompt in _prompts(data.heldout[0])[: config.evaluation.num_prompts]
+        SampleRequest(prompt, 0, sample_seed(config.run.seed, 0, prompt.id - len(prompts), 0))
+        for prompt in _prompts(held_out, first_id=len(prompts))[: config.evaluation.num_prompts]
     ]
+    references = [*_answers(train, tokenizer), *_answers(held_out, tokenizer)] if config.data.references else None
     config.sampler.engine.check_model(read_model_config(config.model), on_gpu=config.sampler.num_gpus > 0)
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *(request.prompt for request in heldout)])
     needed = longest + config.sampling.max_completion_length
@@ -70,6 +77,7 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     return PPOInputs(
         prompts=prompts,
         heldout=heldout,
+        references=references,
         data=data,
         eos_token_id=tokenizer.eos_token_id,
         max_model_len=needed,
@@ -77,6 +85,17 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     )
 
 
-def _prompts(data: Sequences) -> list[Prompt]:
-    """Ids are positions in the data."""
-    return [Prompt(id=index, token_ids=tuple(data.row(index).tolist())) for index in range(len(data))]
+def _prompts(data: Sequences, first_id: int = 0) -> list[Prompt]:
+    """Ids are positions in the data, counted from `first_id`."""
+    return [
+        Prompt(id=first_id + index, token_ids=tuple(data.row(index)[:length].tolist()))
+        for index, length in enumerate(data.prompt_lengths.tolist())
+    ]
+
+
+def _answers(data: Sequences, tokenizer: Any) -> list[str]:
+    """The answers as text, without eos; what the tokenizer cannot write is lost."""
+    return [
+        tokenizer.decode(data.row(index)[length:], skip_special_tokens=True)
+        for index, length in enumerate(data.prompt_lengths.tolist())
+    ]

@@ -6,6 +6,8 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+
 from rayrlhf.actors.group import Factory
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.weight_store import StoreClient
@@ -14,6 +16,7 @@ from rayrlhf.engines import EngineConfig, Sampling
 from rayrlhf.workers.credit import CreditAssigner
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 from rayrlhf.workers.parallel import Ranks
+from rayrlhf.workers.ptx import PtxMix
 from rayrlhf.workers.sampler import Sampler
 from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer
 
@@ -26,8 +29,10 @@ class RoleFactory:
     together: bool = False
 
 
-def role_factories(config: PPOConfig, store: Any, eos_token_id: int, max_model_len: int) -> dict[str, RoleFactory]:
-    """For each role of the run, and the credit assigner."""
+def role_factories(
+    config: PPOConfig, store: Any, eos_token_id: int, max_model_len: int, ptx_rows: Any = None
+) -> dict[str, RoleFactory]:
+    """For each role of the run, and the credit assigner. ptx_rows: a reference to the rows of `config.ptx`."""
     algorithm, source = config.algorithm, config.reward.source
     steps = config.num_steps * config.optimizer_steps_per_step
     factories = {
@@ -47,7 +52,7 @@ def role_factories(config: PPOConfig, store: Any, eos_token_id: int, max_model_l
             functools.partial(RewardModelScorer, source.model, source.pooling, source.normalize, config.reward)
         ),
         "policy": RoleFactory(
-            functools.partial(PolicyLearner, config.model, config.policy, algorithm, steps), together=True
+            functools.partial(_build_policy, config=config, total_steps=steps, ptx_rows=ptx_rows), together=True
         ),
         "credit": RoleFactory(
             functools.partial(
@@ -82,6 +87,15 @@ def _build_sampler(
     timeout_s: float,
 ) -> Sampler:
     return Sampler(engine.start(model, max_model_len, sampling, eos_token_id), StoreClient(store, timeout_s))
+
+
+def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: Any) -> PolicyLearner:
+    ptx = None
+    if config.ptx is not None:
+        ptx = PtxMix(ray.get(ptx_rows), config.ptx.coef, config.ptx.batch_size, config.run.seed)
+    return PolicyLearner(
+        config.model, config.policy, config.algorithm, total_steps, ranks, ptx, config.policy.ema_decay
+    )
 
 
 def _build_credit(

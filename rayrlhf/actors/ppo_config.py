@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rayrlhf.actors.placement import PlacementConfig, Resources
 from rayrlhf.algorithms import PPO, AnyAlgorithm
 from rayrlhf.config import Config
 from rayrlhf.data.prepare import DataConfig
-from rayrlhf.data.tokens import PromptLimit
+from rayrlhf.data.tokens import PromptLimit, SequenceLimit
 from rayrlhf.engines import EngineConfig, Sampling, VllmEngineConfig
 from rayrlhf.rewards import Reward
 from rayrlhf.run_directory import RunConfig
@@ -40,6 +40,10 @@ class ReferenceRole(Resources, ScorerConfig):
 class PolicyRole(Resources, TrainingConfig):
     """Learners of the policy."""
 
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Keep a moving average of the weights with this decay per optimizer step, and save it beside them in
+    `policy_ema`."""
+
 
 class CriticRole(Resources, TrainingConfig):
     """Learners of the critic."""
@@ -53,6 +57,16 @@ class PromptData(DataConfig, PromptLimit):
 
     references: bool = False
     """Read each prompt's answer too, for rewards that compare with it (GSM8K's solution)."""
+
+
+class PtxConfig(DataConfig, SequenceLimit):
+    """Prompts with answers, whose language-model loss is mixed into the policy's (PPO-ptx)."""
+
+    heldout_share: float = Field(default=0.0, ge=0, lt=1)
+    coef: PositiveFloat = 1.0
+    """Weight of that loss, a token mean (Ouyang et al. 2022 took 27.8)."""
+    batch_size: PositiveInt = 32
+    """Rows in each optimizer step, over all ranks."""
 
 
 class EvaluationConfig(Config):
@@ -87,6 +101,7 @@ class PPOConfig(Config):
     algorithm: AnyAlgorithm = PPO()
     sampling: Sampling = Sampling()
     data: PromptData
+    ptx: PtxConfig | None = None
     num_steps: PositiveInt = 100
     batch_size: PositiveInt = 128
     """Samples (responses) of one step, over all samplers."""

@@ -22,6 +22,7 @@ from rayrlhf.actors.placement import Reservation, Resources
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.weight_store import WeightStore
 from rayrlhf.data.batching import epoch_batches
+from rayrlhf.data.sequences import Sequences
 from rayrlhf.engines import EngineConfig, Sampling
 from rayrlhf.rollout.requests import share_out
 from rayrlhf.types import SampleRequest
@@ -50,7 +51,14 @@ class Collected:
 class Roles:
     """All actors of a run; a context manager that ends them. Roles that the algorithm does not need are not started."""
 
-    def __init__(self, config: PPOConfig, reservation: Reservation, eos_token_id: int, max_model_len: int) -> None:
+    def __init__(
+        self,
+        config: PPOConfig,
+        reservation: Reservation,
+        eos_token_id: int,
+        max_model_len: int,
+        ptx: Sequences | None = None,
+    ) -> None:
         self._config = config
         self._reservation = reservation
         reservation.plan.seats["credit"] = [reservation.seat_outside()]
@@ -61,7 +69,9 @@ class Roles:
         }
         self._building = {
             role: self._groups[role].build(factory.build, factory.together)
-            for role, factory in role_factories(config, self._store, eos_token_id, max_model_len).items()
+            for role, factory in role_factories(
+                config, self._store, eos_token_id, max_model_len, None if ptx is None else ray.put(ptx)
+            ).items()
         }
 
     def wait_until_ready(self) -> dict[str, float]:

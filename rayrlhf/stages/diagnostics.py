@@ -76,7 +76,7 @@ class Diagnostics:
         if drifted:
             yield (
                 "length",
-                f"responses went from {first_length:.0f} to {length:.0f} tokens: see the reward for a taste for length, "
+                f"responses went from {first_length:.0f} to {length:.0f} tokens: does the reward like length? See "
                 "algorithm.overlong_penalty and algorithm.missing_eos_penalty",
             )
         if (finished := now.get("length/finished_share", 1.0)) < MIN_FINISHED_SHARE:

@@ -45,7 +45,9 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
     directory.write_data_report(inputs.data.account.as_dict(), inputs.data.rejected)
     with (
         MetricsLog(directory.path, "ppo", config.num_steps, SHOWN) as log,
-        Roles(config, Reservation(plan, config.placement), inputs.eos_token_id, inputs.max_model_len) as roles,
+        Roles(
+            config, Reservation(plan, config.placement), inputs.eos_token_id, inputs.max_model_len, inputs.ptx
+        ) as roles,
     ):
         log.say(f"prompts: {inputs.data.account}; held out: {len(inputs.heldout)}; run: {directory.path}")
         ready = roles.wait_until_ready()

@@ -27,6 +27,8 @@ class PPOInputs:
     references: list[str] | None
     """The answer of each prompt, by its id, if `data.references` asks for them."""
     data: Prepared
+    ptx: Sequences | None
+    """Rows of `ptx`."""
     eos_token_id: int
     max_model_len: int
     models: dict[str, str]
@@ -40,7 +42,9 @@ def resolve_paths(config: PPOConfig) -> PPOConfig:
     for role in ("reference", "critic"):
         if tree[role]["model"]:
             tree[role]["model"] = resolve(tree[role]["model"])
-    return PPOConfig.model_validate(tree).model_copy(update={"data": config.data.resolved()})
+    return PPOConfig.model_validate(tree).model_copy(
+        update={"data": config.data.resolved(), "ptx": config.ptx and config.ptx.resolved()}
+    )
 
 
 def load_inputs(config: PPOConfig) -> PPOInputs:
@@ -79,10 +83,17 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         heldout=heldout,
         references=references,
         data=data,
+        ptx=_ptx_rows(config, tokenizer),
         eos_token_id=tokenizer.eos_token_id,
         max_model_len=needed,
         models=models,
     )
+
+
+def _ptx_rows(config: PPOConfig, tokenizer: Any) -> Sequences | None:
+    if config.ptx is None:
+        return None
+    return prepare_with_progress(config.ptx, "answers", tokenizer, config.ptx, config.run.seed).train[0]
 
 
 def _prompts(data: Sequences, first_id: int = 0) -> list[Prompt]:

@@ -17,7 +17,9 @@ from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
 from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.types import Batch, FloatArray, Rollouts, RowShare, StepSize
 from rayrlhf.weights.buckets import Bucket, pack
+from rayrlhf.workers.ema import WeightAverage
 from rayrlhf.workers.parallel import Ranks, whole
+from rayrlhf.workers.ptx import PtxMix
 from rayrlhf.workers.scoring import forward_rows, row_tensors
 from rayrlhf.workers.trainee import StepReport, Trainee, TrainingConfig
 
@@ -46,15 +48,25 @@ class _Learner:
         self.trainee.reshard()
         return share
 
-    def _update(self, batch: Batch, rows: np.ndarray, loss_of: LossOf) -> StepReport:
-        """One optimizer step on the rollouts `rows`, shared out over ranks."""
+    def _plan(self, lengths: np.ndarray) -> list[list[int]]:
+        """This rank's micro-batches of rows with these lengths."""
         ranks = self.trainee.ranks
+        return plan_microbatches(lengths, self.trainee.config.max_tokens_per_microbatch, ranks.world_size)[ranks.rank]
+
+    def _update(self, batch: Batch, rows: np.ndarray, loss_of: LossOf, ptx: PtxMix | None = None) -> StepReport:
+        """One optimizer step on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside them."""
+        ranks, num_rollouts = self.trainee.ranks, len(rows)
         size = batch.size_of(rows)
-        plan = plan_microbatches(
-            batch.rollouts.lengths[rows], self.trainee.config.max_tokens_per_microbatch, ranks.world_size
-        )[ranks.rank]
+        plan = self._plan(batch.rollouts.lengths[rows])
+        ptx_rows = np.zeros(0, dtype=np.int64)
+        if ptx is not None:
+            ptx_rows = ptx.next_rows()
+            plan += [[num_rollouts + row for row in picked] for picked in self._plan(ptx.lengths(ptx_rows))]
 
         def loss_of_rows(picked: list[int]) -> Loss:
+            if ptx is not None and picked[0] >= num_rollouts:
+                loss = ptx.loss(self.trainee.module, ptx_rows[np.array(picked) - num_rollouts], ptx_rows, ranks.device)
+                return loss, {"policy/ptx_loss": loss}
             taken = rows[picked]
             tokens, mask, _ = row_tensors(batch.rollouts, taken, ranks.device)
             width = tokens.shape[1]
@@ -87,10 +99,26 @@ class PolicyLearner(_Learner):
     prefix = "policy"
 
     def __init__(
-        self, model: str, config: TrainingConfig, algorithm: Algorithm, total_steps: int, ranks: Ranks
+        self,
+        model: str,
+        config: TrainingConfig,
+        algorithm: Algorithm,
+        total_steps: int,
+        ranks: Ranks,
+        ptx: PtxMix | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         super().__init__(Trainee(Policy.load(model), config, total_steps, ranks), model)
         self._algorithm = algorithm
+        self._ptx = ptx
+        self._average = None if ema_decay is None else WeightAverage(self.trainee.module, ema_decay)
+
+    def save(self, folder: str) -> None:
+        """Write a Hugging Face folder, and one of the averaged weights in `folder`_ema if they are kept."""
+        super().save(folder)
+        if self._average is not None:
+            with self._average.applied():
+                super().save(f"{folder}_ema")
 
     def logprobs(self, temperature: float, *parts: Rollouts) -> RowShare:
         """This rank's share of log π_θ(token_t | before) at the sampling temperature: [n, T]."""
@@ -107,7 +135,10 @@ class PolicyLearner(_Learner):
             new = self.trainee.module(tokens, data.mask, temperature, with_entropy=True)
             return self._algorithm.policy_loss(new, data, size, batch.kl_coef)
 
-        return self._update(batch, rows, loss_of)
+        report = self._update(batch, rows, loss_of, self._ptx)
+        if self._average is not None:
+            self._average.update()
+        return report
 
     def export(self, dtype: torch.dtype | None) -> Iterator[Bucket]:
         """The weights as buckets, cast to the sampler's dtype. All ranks must iterate; only rank 0's are used."""

@@ -1,0 +1,39 @@
+"""An exponential moving average of weights in training (Polyak and Juditsky 1992)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """θ_avg ← decay · θ_avg + (1 − decay) · θ over the trained parameters, in float32; sharded as they are."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._average = [parameter.detach().float().clone() for parameter in self._parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """After an optimizer step."""
+        for average, parameter in zip(self._average, self._parameters, strict=True):
+            average.lerp_(parameter.detach().float(), 1 - self._decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The module has the average's weights inside."""
+        own = [parameter.detach().clone() for parameter in self._parameters]
+        self._copy_in(self._average)
+        try:
+            yield
+        finally:
+            self._copy_in(own)
+
+    @torch.no_grad()
+    def _copy_in(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.copy_(value)

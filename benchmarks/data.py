@@ -138,7 +138,7 @@ def _prepare(work: Path) -> Any:
     from transformers import AutoTokenizer
 
     from rayrlhf.stages.data_inputs import prepare_with_progress
-    from rayrlhf.stages.reward_model import PairData
+    from rayrlhf.stages.offline_config import PairData
 
     os.environ["RAYRLHF_CACHE"] = str(work / "cache")
     data = PairData(train=[_source(work)], heldout_share=0.01, template="kullm", max_tokens=1024)

@@ -100,13 +100,13 @@ def _check_same_as_stored(model: str, tokenizer: Any) -> None:
 
 
 def check_same_vocabulary(first: str, second: str) -> None:
-    """Raises ModelFolderError unless both models' tokenizers give the same ids: rollouts carry ids, not text."""
+    """Raises ModelFolderError unless both models' tokenizers give the same ids: what models share is ids, not text."""
     if first == second:
         return
     if load_tokenizer(first).get_vocab() != load_tokenizer(second).get_vocab():
         raise ModelFolderError(
-            f"models {first!r} and {second!r} have different tokenizers; rollouts are exchanged as token ids, "
-            "so every model of a PPO run must share one vocabulary"
+            f"models {first!r} and {second!r} have different tokenizers; texts are exchanged as token ids, "
+            "so every model of a run must share one vocabulary"
         )
 
 

@@ -10,7 +10,7 @@ from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.models import read_model_config
 from rayrlhf.stages import ppo_inputs
 from rayrlhf.stages.offline_config import OfflineConfig
-from rayrlhf.stages.offline_inputs import check_context, resolve_paths
+from rayrlhf.stages.offline_inputs import check_models
 
 BYTES_IN_TRAINING = 16
 """Per parameter in float32: the parameter, its gradient and AdamW's two moments."""
@@ -49,9 +49,9 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
 
 
 def describe_offline(config: OfflineConfig) -> dict[str, Any]:
-    """Sizes, resources and memory of SFT or reward-model training."""
-    config = resolve_paths(config)
-    check_context(config)
+    """Sizes, resources and memory of SFT, reward-model training or DPO."""
+    config = config.resolved()
+    check_models(config)
     parameters = parameter_count(read_model_config(config.model))
     shards = config.workers.num_workers if config.training.sharding == "fsdp" else 1
     return {

@@ -1,4 +1,4 @@
-"""Training on a fixed data set with Ray Train: the loop that SFT and the reward model share."""
+"""Training on a fixed data set with Ray Train: the loop that SFT, reward model and DPO share."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rayrlhf.data.batching import epoch_batches
 from rayrlhf.data.prepare import TokenSet
 from rayrlhf.data.records import Kind
 from rayrlhf.metrics import MetricsLog
-from rayrlhf.models import load_tokenizer, read_model_config
+from rayrlhf.models import load_tokenizer
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.data_inputs import prepare_with_progress
 from rayrlhf.stages.offline_config import OfflineConfig
-from rayrlhf.stages.offline_inputs import check_context, resolve_paths
+from rayrlhf.stages.offline_inputs import check_models
 from rayrlhf.workers.offline import OfflineWorker
 from rayrlhf.workers.parallel import Ranks
 
@@ -50,14 +50,13 @@ class Stage(Generic[ConfigT]):
 
 def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
     """Check the input, then train `config.model`; the result is in `model/` of the run directory."""
-    config = resolve_paths(config)
-    read_model_config(config.model)
+    config = config.resolved()
+    check_models(config)
     tokenizer = load_tokenizer(config.model)
-    check_context(config)
     data = prepare_with_progress(config.data, stage.kind, tokenizer, config.data, config.run.seed)
     connect_for(config)
-    directory = RunDirectory.create(config.run, config, [config.model, *config.data.files])
-    directory.write_lineage(data.sources, {"start": config.model})
+    directory = RunDirectory.create(config.run, config, [*config.models.values(), *config.data.files])
+    directory.write_lineage(data.sources, config.models)
     directory.write_data_report(data.account.as_dict(), data.rejected)
     schedule = schedule_of(config, len(data.train[0]))
     parts = [ray.put(data.train), ray.put(data.heldout)]  # one copy a node, which all of its workers read in place

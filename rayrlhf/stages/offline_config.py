@@ -1,14 +1,17 @@
-"""Settings that SFT and reward-model training have in common."""
+"""Settings that the offline stages have in common: SFT, reward model and DPO."""
 
 from __future__ import annotations
+
+from typing import Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from rayrlhf.actors.placement import Resources
 from rayrlhf.config import Config
+from rayrlhf.data.augment import Augmentation
 from rayrlhf.data.prepare import DataConfig
 from rayrlhf.data.tokens import SequenceLimit
-from rayrlhf.run_directory import RunConfig
+from rayrlhf.run_directory import RunConfig, resolve
 from rayrlhf.workers.trainee import TrainingConfig
 
 
@@ -18,8 +21,15 @@ class OfflineData(DataConfig, SequenceLimit):
     heldout_share: float = Field(default=0.05, gt=0, lt=1)
 
 
+class PairData(OfflineData):
+    """Pairs of a better and a worse answer."""
+
+    augment: Augmentation | None = None
+    """Made negatives beside the real ones."""
+
+
 class OfflineConfig(Config):
-    """What SFT and reward-model training have in common."""
+    """What every offline stage reads."""
 
     run: RunConfig
     model: str
@@ -39,3 +49,12 @@ class OfflineConfig(Config):
     """Steps between checkpoints; the last step always has one. 0 is only that."""
     max_failures: NonNegativeInt = 2
     """How often a failed worker is restarted from the last checkpoint."""
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Folders of all models that the run reads, by their part in it; `start` is the one that is trained."""
+        return {"start": self.model}
+
+    def resolved(self) -> Self:
+        """With absolute paths, as workers in other working directories need them."""
+        return self.model_copy(update={"model": resolve(self.model), "data": self.data.resolved()})

@@ -1,27 +1,24 @@
-"""Checks of an offline stage's input, made before anything is started."""
+"""Checks of an offline stage's models, made before anything is started."""
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from rayrlhf.config import ConfigError
 from rayrlhf.models import read_model_config
-from rayrlhf.run_directory import resolve
+from rayrlhf.models.folder import check_same_vocabulary
 from rayrlhf.stages.offline_config import OfflineConfig
 
-ConfigT = TypeVar("ConfigT", bound=OfflineConfig)
 
+def check_models(config: OfflineConfig) -> None:
+    """Look at every model of a run whose paths are resolved.
 
-def resolve_paths(config: ConfigT) -> ConfigT:
-    """The configuration with absolute paths, as workers in other working directories need them."""
-    return config.model_copy(update={"model": resolve(config.model), "data": config.data.resolved()})
-
-
-def check_context(config: OfflineConfig) -> None:
-    """Raises ConfigError if rows may be longer than the model can read."""
-    limit = getattr(read_model_config(config.model), "max_position_embeddings", None)
-    if limit is not None and config.data.max_tokens > limit:
-        raise ConfigError(
-            f"data.max_tokens is {config.data.max_tokens}, but model {config.model!r} takes {limit}: "
-            f"set data.max_tokens={limit} or less"
-        )
+    Raises ModelFolderError if one is missing or has another tokenizer than the first, and ConfigError if rows may be
+    longer than it can read.
+    """
+    for model in dict.fromkeys(config.models.values()):
+        limit = getattr(read_model_config(model), "max_position_embeddings", None)
+        check_same_vocabulary(config.model, model)
+        if limit is not None and config.data.max_tokens > limit:
+            raise ConfigError(
+                f"data.max_tokens is {config.data.max_tokens}, but model {model!r} takes {limit}: "
+                f"set data.max_tokens={limit} or less"
+            )

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from rayrlhf.data.augment import Augmentation
 from rayrlhf.data.prepare import TokenSet
 from rayrlhf.models import load_tokenizer
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.offline import Stage, run_offline
-from rayrlhf.stages.offline_config import OfflineConfig, OfflineData
+from rayrlhf.stages.offline_config import OfflineConfig, PairData
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker
-
-
-class PairData(OfflineData):
-    """Pairs of a better and a worse answer."""
-
-    augment: Augmentation | None = None
-    """Made negatives beside the real ones."""
 
 
 class RewardModelConfig(OfflineConfig):

@@ -1,4 +1,4 @@
-"""Workers of the offline stages, SFT and reward model: plain classes that one rank builds around a `Trainee`."""
+"""Workers of the offline stages, SFT, reward model and DPO: plain classes that one rank builds around a `Trainee`."""
 
 from __future__ import annotations
 

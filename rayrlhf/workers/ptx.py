@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.functional import masked_sum
-from rayrlhf.workers.sft import label_mask, trained_tokens
+from rayrlhf.workers.sft import label_mask, trained_lengths
 
 
 class PtxMix:
@@ -40,4 +40,5 @@ class PtxMix:
         tokens = torch.from_numpy(self._data.padded(picked)).to(device)
         mask = torch.from_numpy(label_mask(self._data, picked, train_on_prompt=False)).to(device)
         logprobs = policy(tokens, mask).logprobs
-        return -self._coef * masked_sum(logprobs, mask) / trained_tokens(self._data, rows, train_on_prompt=False)
+        num_tokens = int(trained_lengths(self._data, rows, train_on_prompt=False).sum())
+        return -self._coef * masked_sum(logprobs, mask) / num_tokens

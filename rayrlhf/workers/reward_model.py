@@ -10,11 +10,11 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from rayrlhf.config import Config
-from rayrlhf.data.sequences import Sequences
 from rayrlhf.functional import pairwise_loss
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.models.scalar import Pooling, pool_scores
-from rayrlhf.workers.offline import OfflineWorker, gather_objects, merge_reports
+from rayrlhf.workers.offline import OfflineWorker, merge_reports
+from rayrlhf.workers.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.trainee import Trainee, TrainingConfig
 
@@ -38,8 +38,8 @@ class RewardModelWorker(OfflineWorker):
         tokenizer: Any,
         config: TrainingConfig,
         loss: PairwiseLoss,
-        train: tuple[Sequences, Sequences],
-        heldout: tuple[Sequences, Sequences],
+        train: PairSet,
+        heldout: PairSet,
         total_steps: int,
         ranks: Ranks,
     ) -> None:
@@ -62,54 +62,30 @@ class RewardModelWorker(OfflineWorker):
                 "reward_model/accuracy": (chosen > rejected).sum() / num_pairs,
             }
 
-        report = self.trainee.step(self.plan(_pair_lengths(self._train, rows)), loss_of)
+        report = self.trainee.step(self.plan(pair_lengths(self._train, rows)), loss_of)
         report.shared = {f"reward_model/{name}": value for name, value in report.shared.items()}
         return merge_reports(report, self.trainee.ranks.world_size)
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracy (chosen strictly above rejected) with n, and that of "pick the longer answer"."""
+        """Accuracy on the held-out pairs, beside that of "pick the longer answer", and the loss without its options."""
         chosen, rejected = self._score_all(self._heldout)
-        longer = self._heldout[0].lengths - self._heldout[1].lengths
-        return {
-            "eval/accuracy": float((chosen > rejected).mean()),
-            "eval/longer_answer_accuracy": float((longer > 0).mean()),
-            "eval/num_pairs": float(len(chosen)),
-            "eval/loss": float(np.logaddexp(0, rejected - chosen).mean()),
-            "eval/margin_mean": float((chosen - rejected).mean()),
+        return pair_metrics(self._heldout, chosen, rejected) | {
+            "eval/loss": float(np.logaddexp(0, rejected - chosen).mean())
         }
 
     def before_save(self) -> None:
         """Store mean and standard deviation of the scores of all training answers in the model folder."""
-        scores = np.concatenate(self._score_all(self._train))
+        scores = self._score_all(self._train)
         self.trainee.inner.statistics = RewardStatistics(float(scores.mean()), float(max(scores.std(), 1e-6)))
 
-    @torch.no_grad()
-    def _score_all(self, data: tuple[Sequences, Sequences]) -> tuple[np.ndarray, np.ndarray]:
-        """Raw scores of every pair, (chosen [N], rejected [N]), on every rank."""
+    def _score_all(self, data: PairSet) -> np.ndarray:
+        """Raw scores of every pair, [2, N]: chosen, then rejected; on every rank."""
         self.trainee.module.eval()
-        own: list[tuple[list[int], np.ndarray, np.ndarray]] = []
-        for picked in self.plan(_pair_lengths(data, np.arange(len(data[0])))):
-            with self.trainee.autocast():
-                chosen, rejected = self._scores(data, np.array(picked or [0]))
-            if picked:
-                own.append((picked, chosen.cpu().numpy(), rejected.cpu().numpy()))
-        result = np.zeros((2, len(data[0])), dtype=np.float64)
-        for part in gather_objects(own, self.trainee.ranks.world_size):
-            for rows, chosen_scores, rejected_scores in part:
-                result[0, rows], result[1, rows] = chosen_scores, rejected_scores
-        return result[0], result[1]
+        return score_pairs(data, self.trainee.config, self.trainee.ranks, lambda rows: self._scores(data, rows))
 
-    def _scores(self, data: tuple[Sequences, Sequences], rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Raw scores (chosen [b], rejected [b]) in one forward pass, so that sharded layers are gathered once."""
-        chosen, rejected = (side.padded(rows) for side in data)
-        width = max(chosen.shape[1], rejected.shape[1])
-        tokens = np.concatenate([np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in (chosen, rejected)])
+    def _scores(self, data: PairSet, rows: np.ndarray) -> Tensor:
+        """Raw scores of the given pairs, [2, b]: chosen, then rejected."""
+        tokens = stack_sides([side.padded(rows) for side in data])
         lengths = np.concatenate([side.lengths_of(rows) for side in data])
         outputs = self.trainee.module(self.to_device(tokens))
-        scores = pool_scores(outputs, self.to_device(lengths), self._loss.pooling)
-        return scores[: len(rows)], scores[len(rows) :]
-
-
-def _pair_lengths(data: tuple[Sequences, Sequences], rows: np.ndarray) -> np.ndarray:
-    """[b] tokens that each pair costs: both answers, padded to the longer."""
-    return 2 * np.maximum(*(side.lengths_of(rows) for side in data))
+        return pool_scores(outputs, self.to_device(lengths), self._loss.pooling).view(2, -1)

@@ -39,7 +39,7 @@ class SFTWorker(OfflineWorker):
         return len(self._train)
 
     def train_step(self, rows: np.ndarray) -> dict[str, float]:
-        num_tokens = int(trained_tokens(self._train, rows, self._train_on_prompt))
+        num_tokens = int(trained_lengths(self._train, rows, self._train_on_prompt).sum())
 
         def loss_of(picked: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
             loss = self._negative_logprob(self._train, rows[picked]) / num_tokens
@@ -58,8 +58,8 @@ class SFTWorker(OfflineWorker):
                 loss = self._negative_logprob(self._heldout, np.array(picked or [0]))
             total += float(loss) if picked else 0.0
         (total,) = sum_over_ranks([total], self.trainee.ranks.world_size)
-        mean = total / trained_tokens(self._heldout, np.arange(len(self._heldout)), self._train_on_prompt)
-        return {"eval/loss": mean, "eval/perplexity": math.exp(min(mean, 700.0))}
+        mean = total / trained_lengths(self._heldout, np.arange(len(self._heldout)), self._train_on_prompt).sum()
+        return {"eval/loss": float(mean), "eval/perplexity": math.exp(min(mean, 700.0))}
 
     def before_save(self) -> None:
         """Nothing: the weights are all there is."""
@@ -82,7 +82,7 @@ def label_mask(data: Sequences, rows: np.ndarray, train_on_prompt: bool) -> np.n
     return (positions >= np.maximum(first, 1)[:, None]) & (positions < lengths[:, None])
 
 
-def trained_tokens(data: Sequences, rows: np.ndarray, train_on_prompt: bool) -> int:
-    """How many tokens of `rows` the mask has."""
+def trained_lengths(data: Sequences, rows: np.ndarray, train_on_prompt: bool) -> np.ndarray:
+    """[B] int64, how many tokens of each row are trained: the row sums of `label_mask`."""
     first = np.ones(len(rows), dtype=np.int64) if train_on_prompt else np.maximum(data.prompt_lengths[rows], 1)
-    return int((data.lengths_of(rows) - first).sum())
+    return data.lengths_of(rows) - first

@@ -1,11 +1,13 @@
-"""SFT and reward-model training on Ray Train, with real workers."""
+"""SFT, reward-model training and DPO on Ray Train, with real workers."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rayrlhf.stages.dpo import DPOConfig, run_dpo
 from rayrlhf.stages.offline import Stage, run_offline
 from rayrlhf.stages.reward_model import RewardModelConfig, run_reward_model
 from rayrlhf.stages.sft import STAGE, SFTConfig, run_sft
@@ -72,6 +74,22 @@ def test_the_reward_model_reports_accuracy_beside_the_length_baseline(tiny_llama
     assert summary["eval/num_pairs"] > 10
     statistics = json.loads((run / "model" / "config.json").read_text())["reward_statistics"]
     assert statistics["std"] > 0
+
+
+def test_dpo_starts_at_its_reference_and_learns_the_preference(tiny_llama: str) -> None:
+    config = DPOConfig.model_validate(settings(tiny_llama, "dpo", "pairs.jsonl", loss={"kind": "dpo", "beta": 0.5}))
+    run = run_dpo(config).path
+    rows, summary = metrics_of(run), json.loads((run / "summary.json").read_text())
+    assert summary["first/eval/loss"] == pytest.approx(math.log(2), rel=1e-6)
+    assert summary["first/eval/margin_mean"] == 0.0
+    assert rows[1]["dpo/loss"] == pytest.approx(math.log(2), rel=1e-4)
+    assert summary["eval/loss"] < 0.9 * math.log(2)
+    assert summary["eval/accuracy"] > 0.6
+    assert summary["eval/num_pairs"] > 10
+    assert json.loads((run / "lineage.json").read_text())["models"] == {"start": tiny_llama, "reference": tiny_llama}
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(run / "model").config.model_type == "llama"
 
 
 def test_a_failed_worker_goes_on_from_the_last_checkpoint(tiny_qwen2: str, tmp_path: Path) -> None:

@@ -208,6 +208,8 @@ def config_class(stage: str) -> type[Config]:
         from rayrlhf.stages.sft import SFTConfig as found
     elif stage == "reward_model":
         from rayrlhf.stages.reward_model import RewardModelConfig as found
+    elif stage == "dpo":
+        from rayrlhf.stages.dpo import DPOConfig as found
     else:
         from rayrlhf.actors.ppo_config import PPOConfig as found
     return found
@@ -216,13 +218,13 @@ def config_class(stage: str) -> type[Config]:
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_shipped_config_loads(path):
     stage = path.relative_to(CONFIGS).parts[0]
-    assert stage in ("sft", "reward_model", "ppo")
+    assert stage in ("sft", "reward_model", "dpo", "ppo")
     loaded = load_config(config_class(stage), path)
     assert config_class(stage).model_validate(loaded.model_dump(mode="json")) == loaded
 
 
 def test_there_are_shipped_configs_for_every_stage():
-    assert {path.parent.name for path in CONFIGS.rglob("*.yaml")} >= {"sft", "reward_model", "ppo"}
+    assert {path.parent.name for path in CONFIGS.rglob("*.yaml")} >= {"sft", "reward_model", "dpo", "ppo"}
 
 
 def test_ppo_sizes_that_do_not_fit_together_are_refused():

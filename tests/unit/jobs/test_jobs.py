@@ -17,7 +17,7 @@ def job(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("name", ["sft", "reward_model", "ppo"])
+@pytest.mark.parametrize("name", ["sft", "reward_model", "dpo", "ppo"])
 def test_a_misspelt_setting_ends_the_job_with_its_right_name_and_no_trace(name: str) -> None:
     done = job(name, "num_step=3", "run.nam=x")
     assert done.returncode == 2

@@ -94,7 +94,7 @@ def test_models_with_different_tokenizers_can_not_share_a_run(tiny_qwen2, tmp_pa
     texts = ["entirely different words make other merges " * 20]
     shape = ModelShape(vocab_size=300, hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=16)
     init_model_folder(other, shape, texts)
-    with pytest.raises(ModelFolderError, match="have different tokenizers; rollouts are exchanged as token ids"):
+    with pytest.raises(ModelFolderError, match="have different tokenizers; texts are exchanged as token ids"):
         check_same_vocabulary(tiny_qwen2, str(other))
 
 

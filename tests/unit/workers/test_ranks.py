@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import ScalarModel, load_tokenizer, policy
 from rayrlhf.types import Batch, RowShare
+from rayrlhf.workers.dpo import DPOWorker
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 from rayrlhf.workers.parallel import Ranks, Sharding, whole
 from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker
@@ -54,6 +56,9 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     reward = RewardModelWorker(
         inputs.reward_model, tokenizer, config, PairwiseLoss(), inputs.pairs, inputs.pairs, 10, ranks
     )
+    dpo = DPOWorker(
+        inputs.policy, inputs.sft, tokenizer, config, DPO(sft_coef=0.1), inputs.pairs, inputs.pairs, 10, ranks
+    )
     logprobs = learner.logprobs(0.8, inputs.batch.rollouts)
     reports = [learner.update(inputs.batch, rows, 0.8) for rows in MINIBATCHES]
     logprobs_after = learner.logprobs(0.8, inputs.batch.rollouts)
@@ -66,12 +71,14 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
         "critic_reports": [critic.update(inputs.batch, rows) for rows in MINIBATCHES],
         "sft_metrics": [sft.train_step(rows) for rows in MINIBATCHES] + [sft.evaluate()],
         "reward_metrics": [reward.train_step(rows) for rows in MINIBATCHES] + [reward.evaluate()],
+        "dpo_metrics": [dpo.evaluate(), *(dpo.train_step(rows) for rows in MINIBATCHES), dpo.evaluate()],
     }
     found["policy_weights"] = {
         name: tensor.clone() for bucket in learner.export(None) for name, tensor in bucket.tensors()
     }
     found["critic_weights"] = weights_of(critic)
     found["reward_weights"] = weights_of(reward)
+    found["dpo_weights"] = weights_of(dpo)
     learner.save(str(folder / "policy"))
     sft.save(folder / "sft", {"step": 3})
     reward.save(folder / "reward_model", {"step": 3})
@@ -174,13 +181,13 @@ def test_two_learners_report_the_losses_of_one(results, sharding, role):
         assert StepReport.merge([wanted])[f"{'policy' if role == 'policy' else 'value'}/grad_norm"] > 0
 
 
-@pytest.mark.parametrize("role", ["policy", "critic", "sft", "reward"])
+@pytest.mark.parametrize("role", ["policy", "critic", "sft", "reward", "dpo"])
 def test_two_ranks_have_the_weights_of_one_after_every_kind_of_step(results, sharding, role):
     for rank in results[sharding]:
         assert_close(rank[f"{role}_weights"], results["one"][f"{role}_weights"])
 
 
-@pytest.mark.parametrize("role", ["sft", "reward"])
+@pytest.mark.parametrize("role", ["sft", "reward", "dpo"])
 def test_every_rank_knows_the_metrics_of_the_whole_step(results, sharding, role):
     for rank in results[sharding]:
         for found, wanted in zip(rank[f"{role}_metrics"], results["one"][f"{role}_metrics"], strict=True):

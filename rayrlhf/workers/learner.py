@@ -84,7 +84,7 @@ class PolicyLearner(_Learner):
     def __init__(
         self, model: str, config: TrainingConfig, algorithm: Algorithm, total_steps: int, ranks: Ranks
     ) -> None:
-        super().__init__(Trainee(Policy.load(model), config, total_steps, ranks), model)
+        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), model)
         self._algorithm = algorithm
 
     def logprobs(self, temperature: float, *parts: Rollouts) -> RowShare:
@@ -106,8 +106,7 @@ class PolicyLearner(_Learner):
 
     def export(self, dtype: torch.dtype | None) -> Iterator[Bucket]:
         """The weights as buckets, cast to the sampler's dtype. All ranks must iterate; only rank 0's are used."""
-        gathered = ((name, whole(tensor)) for name, tensor in self.trainee.inner.weights())
-        return pack(gathered, dtype)
+        return pack(self.trainee.inner.weights(whole), dtype)
 
 
 class CriticLearner(_Learner):
@@ -124,7 +123,7 @@ class CriticLearner(_Learner):
         normalize: bool,
         ranks: Ranks,
     ) -> None:
-        scalar = ScalarModel.load(model)
+        scalar = ScalarModel.load(model, config.dtype)
         if normalize:
             _fold_statistics(scalar)
         super().__init__(Trainee(scalar, config, total_steps, ranks), model)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from rayrlhf.config import Config, ConfigError
 from rayrlhf.models.folder import skeleton
 
+ALL_LINEAR = "all-linear"
 ADAPTER = "default"
 BASE = ".base_layer"
 HEAD = "score"
@@ -32,15 +33,23 @@ class LoraConfig(Config):
     """B·A is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On the adapters' inputs, in training only."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(default="all-linear", min_length=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """`all-linear`: every linear layer but the output head; or ends of names, for example [q_proj, v_proj]."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _names_are_a_list(cls, targets: Any) -> Any:
+        is_list = isinstance(targets, list | tuple) and targets and all(isinstance(name, str) for name in targets)
+        if targets != ALL_LINEAR and not is_list:
+            raise ValueError(f"write {ALL_LINEAR}, or a list of the ends of layers' names, such as [q_proj, v_proj]")
+        return targets
 
 
 def check_lora(model: str, config: LoraConfig, field: str = "training.lora") -> None:
     """Raises ConfigError if a target matches no linear layer of `model` (a folder or hub name). Loads no weights."""
     empty = skeleton(model)
     known = linear_names(empty)
-    wanted = () if config.target_modules == "all-linear" else config.target_modules
+    wanted = () if config.target_modules == ALL_LINEAR else config.target_modules
     unmatched = [target for target in wanted if not any(_matches(name, target) for name in known)]
     if unmatched or not known:
         there = ", ".join(sorted({name.rpartition(".")[2] for name in known})) or "none"
@@ -65,7 +74,7 @@ def linear_names(model: Any) -> list[str]:
 def target_names(model: Any, config: LoraConfig) -> list[str]:
     """Names of the layers that `config` gives an adapter."""
     names = linear_names(model)
-    if config.target_modules == "all-linear":
+    if config.target_modules == ALL_LINEAR:
         return names
     return [name for name in names if any(_matches(name, target) for target in config.target_modules)]
 
@@ -83,11 +92,13 @@ def add_adapters(model: Any, config: LoraConfig) -> None:
     from peft import inject_adapter_in_model
 
     scalar = isinstance(getattr(model, HEAD, None), nn.Module)
+    targets = target_names(model, config)
     settings = PeftConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=target_names(model, config),
+        target_modules=targets,
+        fan_in_fan_out=not any(isinstance(model.get_submodule(name), nn.Linear) for name in targets),
         base_model_name_or_path=model.name_or_path,
         task_type="SEQ_CLS" if scalar else "CAUSAL_LM",
     )
@@ -96,6 +107,13 @@ def add_adapters(model: Any, config: LoraConfig) -> None:
         inject_adapter_in_model(settings, model, ADAPTER)
     if scalar:
         getattr(model, HEAD).requires_grad_(True)
+
+
+def trained_share(model: str, config: LoraConfig) -> float:
+    """Parameters of all adapters of `model` (a folder or hub name), as a share of its own parameters."""
+    empty = skeleton(model)
+    sizes = (sum(empty.get_submodule(name).weight.shape) for name in target_names(empty, config))
+    return config.rank * sum(sizes) / sum(parameter.numel() for parameter in empty.parameters())
 
 
 def merged(

@@ -8,12 +8,16 @@ from rayrlhf.actors.placement import describe as describe_bundle
 from rayrlhf.actors.placement import plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.models import read_model_config
+from rayrlhf.models.lora import trained_share
 from rayrlhf.stages import ppo_inputs
 from rayrlhf.stages.offline_config import OfflineConfig
-from rayrlhf.stages.offline_inputs import check_context, resolve_paths
+from rayrlhf.stages.offline_inputs import check_model, resolve_paths
+from rayrlhf.workers.trainee import TrainingConfig
 
-BYTES_IN_TRAINING = 16
-"""Per parameter in float32: the parameter, its gradient and AdamW's two moments."""
+BYTES_TRAINED = 12
+"""Per trained parameter, beside the weight itself: its gradient and AdamW's two moments in float32."""
+BYTES_OF_MASTER = 6
+"""More with bfloat16 parameters: the float32 master and a bfloat16 gradient."""
 BYTES_FROZEN = 4
 
 
@@ -23,10 +27,9 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     inputs = ppo_inputs.load_inputs(config)
     plan = plan_placement(config.roles, config.placement.colocate)
     sizes = {name: parameter_count(read_model_config(model)) for name, model in inputs.models.items()}
-    policy_gib, critic_gib = (sizes[name] * BYTES_IN_TRAINING / 2**30 for name in ("policy", "critic"))
-    divisor = {
-        "policy": config.policy.num_workers if config.policy.sharding == "fsdp" else 1,
-        "critic": config.critic.num_workers if config.critic.sharding == "fsdp" else 1,
+    training_bytes_of = {
+        "policy": training_bytes(inputs.models["policy"], sizes["policy"], config.policy, config.policy.num_workers),
+        "critic": training_bytes(inputs.models["critic"], sizes["critic"], config.critic, config.critic.num_workers),
     }
     return {
         "sizes": {
@@ -45,8 +48,7 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
             "total": f"{plan.total('CPU'):g} CPU, {plan.total('GPU'):g} GPU",
         },
         "memory_gib_per_worker": {
-            "policy": round(policy_gib / divisor["policy"], 2),
-            "critic": round(critic_gib / divisor["critic"], 2),
+            **{role: round(needed / 2**30, 2) for role, needed in training_bytes_of.items()},
             "reference": round(sizes["reference"] * BYTES_FROZEN / 2**30, 2),
             "reward": round(sizes["reward"] * BYTES_FROZEN / 2**30, 2),
             "sampler": round(sizes["policy"] * BYTES_FROZEN / 2**30 + config.sampler.engine.kv_cache_gib, 2),
@@ -57,9 +59,9 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
 def describe_offline(config: OfflineConfig) -> dict[str, Any]:
     """Sizes, resources and memory of SFT or reward-model training."""
     config = resolve_paths(config)
-    check_context(config)
+    check_model(config)
     parameters = parameter_count(read_model_config(config.model))
-    shards = config.workers.num_workers if config.training.sharding == "fsdp" else 1
+    needed = training_bytes(config.model, parameters, config.training, config.workers.num_workers)
     return {
         "sizes": {
             "rows_per_step": config.batch_size,
@@ -70,8 +72,17 @@ def describe_offline(config: OfflineConfig) -> dict[str, Any]:
             "total": f"{config.workers.num_workers * config.workers.num_cpus:g} CPU, "
             f"{config.workers.num_workers * config.workers.num_gpus:g} GPU"
         },
-        "memory_gib_per_worker": round(parameters * BYTES_IN_TRAINING / shards / 2**30, 2),
+        "memory_gib_per_worker": round(needed / 2**30, 2),
     }
+
+
+def training_bytes(model: str, parameters: int, training: TrainingConfig, num_workers: int) -> float:
+    """Bytes that one of `num_workers` needs for weights, gradients and optimizer; activations come on top."""
+    share = 1.0 if training.lora is None else trained_share(model, training.lora)
+    weights = parameters if training.lora is None else parameters * (1 + share)
+    trained = BYTES_TRAINED + (BYTES_OF_MASTER if training.parameters == "bfloat16" else 0)
+    total = weights * training.dtype.itemsize + parameters * share * trained
+    return total / (num_workers if training.sharding == "fsdp" else 1)
 
 
 def parameter_count(model_config: Any) -> int:

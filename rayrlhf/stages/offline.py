@@ -23,11 +23,11 @@ from rayrlhf.data.batching import epoch_batches
 from rayrlhf.data.prepare import TokenSet
 from rayrlhf.data.records import Kind
 from rayrlhf.metrics import MetricsLog
-from rayrlhf.models import load_tokenizer, read_model_config
+from rayrlhf.models import load_tokenizer
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.data_inputs import prepare_with_progress
 from rayrlhf.stages.offline_config import OfflineConfig
-from rayrlhf.stages.offline_inputs import check_context, resolve_paths
+from rayrlhf.stages.offline_inputs import check_model, resolve_paths
 from rayrlhf.workers.offline import OfflineWorker
 from rayrlhf.workers.parallel import Ranks
 
@@ -51,9 +51,8 @@ class Stage(Generic[ConfigT]):
 def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
     """Check the input, then train `config.model`; the result is in `model/` of the run directory."""
     config = resolve_paths(config)
-    read_model_config(config.model)
+    check_model(config)
     tokenizer = load_tokenizer(config.model)
-    check_context(config)
     data = prepare_with_progress(config.data, stage.kind, tokenizer, config.data, config.run.seed)
     connect_for(config)
     directory = RunDirectory.create(config.run, config, [config.model, *config.data.files])

@@ -8,6 +8,7 @@ from rayrlhf.config import ConfigError
 from rayrlhf.models import read_model_config
 from rayrlhf.run_directory import resolve
 from rayrlhf.stages.offline_config import OfflineConfig
+from rayrlhf.stages.training_inputs import check_training
 
 ConfigT = TypeVar("ConfigT", bound=OfflineConfig)
 
@@ -15,6 +16,13 @@ ConfigT = TypeVar("ConfigT", bound=OfflineConfig)
 def resolve_paths(config: ConfigT) -> ConfigT:
     """The configuration with absolute paths, as workers in other working directories need them."""
     return config.model_copy(update={"model": resolve(config.model), "data": config.data.resolved()})
+
+
+def check_model(config: OfflineConfig) -> None:
+    """Raises UserError if the model cannot be read, is too short for the rows, or cannot be trained as asked."""
+    read_model_config(config.model)
+    check_context(config)
+    check_training(config.model, config.training, "training")
 
 
 def check_context(config: OfflineConfig) -> None:

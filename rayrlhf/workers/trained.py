@@ -17,14 +17,11 @@ class TrainedWeights(nn.Module):
 
     def __init__(self, module: nn.Module, masters: bool) -> None:
         super().__init__()
-        named = {name: p for name, p in unwrap(module).named_parameters() if p.requires_grad}
-        self._originals = list(named.values())
+        named = unwrap(module).named_parameters()
+        self._originals = {name.replace(".", "/"): p for name, p in named if p.requires_grad}  # torch refuses dots
         self._masters = masters
         self.weights = nn.ParameterDict(
-            {
-                name.replace(".", "/"): nn.Parameter(p.detach().float()) if masters else p  # torch refuses dots
-                for name, p in named.items()
-            }
+            {name: nn.Parameter(p.detach().float()) if masters else p for name, p in self._originals.items()}
         )
 
     @property
@@ -37,7 +34,8 @@ class TrainedWeights(nn.Module):
         """Add the originals' gradients to those of the masters, in float32, and clear them."""
         if not self._masters:
             return
-        for original, master in zip(self._originals, self.weights.values(), strict=True):
+        for name, original in self._originals.items():
+            master = self.weights[name]
             if original.grad is not None:
                 gradient = original.grad.float()
                 master.grad = gradient if master.grad is None else master.grad + gradient
@@ -48,5 +46,5 @@ class TrainedWeights(nn.Module):
         """Round the masters into the module."""
         if not self._masters:
             return
-        for original, master in zip(self._originals, self.weights.values(), strict=True):
-            original.copy_(master)
+        for name, original in self._originals.items():
+            original.copy_(self.weights[name])

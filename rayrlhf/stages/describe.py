@@ -7,7 +7,7 @@ from typing import Any
 from rayrlhf.actors.placement import describe as describe_bundle
 from rayrlhf.actors.placement import plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.models import read_model_config
+from rayrlhf.models.folder import skeleton
 from rayrlhf.models.lora import trained_share
 from rayrlhf.stages import ppo_inputs
 from rayrlhf.stages.offline_config import OfflineConfig
@@ -26,7 +26,7 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     config = ppo_inputs.resolve_paths(config)
     inputs = ppo_inputs.load_inputs(config)
     plan = plan_placement(config.roles, config.placement.colocate)
-    sizes = {name: parameter_count(read_model_config(model)) for name, model in inputs.models.items()}
+    sizes = {name: parameter_count(model) for name, model in inputs.models.items()}
     training_bytes_of = {
         "policy": training_bytes(inputs.models["policy"], sizes["policy"], config.policy, config.policy.num_workers),
         "critic": training_bytes(inputs.models["critic"], sizes["critic"], config.critic, config.critic.num_workers),
@@ -60,7 +60,7 @@ def describe_offline(config: OfflineConfig) -> dict[str, Any]:
     """Sizes, resources and memory of SFT or reward-model training."""
     config = resolve_paths(config)
     check_model(config)
-    parameters = parameter_count(read_model_config(config.model))
+    parameters = parameter_count(config.model)
     needed = training_bytes(config.model, parameters, config.training, config.workers.num_workers)
     return {
         "sizes": {
@@ -85,11 +85,6 @@ def training_bytes(model: str, parameters: int, training: TrainingConfig, num_wo
     return total / (num_workers if training.sharding == "fsdp" else 1)
 
 
-def parameter_count(model_config: Any) -> int:
-    """Parameters of a model with this configuration, counted without allocating any."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
-    return sum(parameter.numel() for parameter in model.parameters())
+def parameter_count(model: str) -> int:
+    """Parameters of the model in a folder or of a hub name, counted without allocating any."""
+    return sum(parameter.numel() for parameter in skeleton(model).parameters())

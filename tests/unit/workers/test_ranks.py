@@ -71,8 +71,12 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     found["critic_weights"] = weights_of(critic)
     found["reward_weights"] = weights_of(reward)
     learner.save(str(folder / "policy"))
-    adapters = config.model_copy(update={"lora": LoraConfig(rank=3)})  # shards of 2 and 1 rows of A
-    lora = PolicyLearner(inputs.policy, adapters, PPO(), 10, ranks)
+    adapters = TrainingConfig(
+        lora=LoraConfig(rank=3),  # shards of 2 and 1 rows of A
+        activation_checkpointing=True,
+        **config.model_dump(exclude={"lora", "activation_checkpointing"}),
+    )
+    lora = PolicyLearner(inputs.policy, adapters, PPO(entropy_coef=0.01), 10, ranks)
     lora_reward = RewardModelWorker(
         inputs.reward_model, tokenizer, adapters, PairwiseLoss(), inputs.pairs, inputs.pairs, 10, ranks
     )
@@ -153,7 +157,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
     ]
     try:
         one = exercise(inputs, "ddp", Ranks(), folder / "one")
-        codes = [process.wait(timeout=120) for process in processes]
+        codes = [process.wait(timeout=240) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -167,7 +167,10 @@ class PPOConfig(Config):
         """Nats; see `max_logprob_gap`."""
         if self.max_logprob_gap is not None:
             return self.max_logprob_gap
-        exact = self.sampler.engine.dtype in ("auto", "float32") and self.policy.precision in ("auto", "float32")
+        exact = self.sampler.engine.dtype in ("auto", "float32") and self.policy.compute_precision in (
+            "auto",
+            "float32",
+        )
         return 1e-4 if exact and not self.sampler.num_gpus else 0.5
 
     @property

@@ -47,6 +47,15 @@ def read_model_config(model: str) -> Any:
         raise ModelFolderError(f"model {model!r}: {missing} cannot be read: {_first_line(error)}") from None
 
 
+def skeleton(model: str) -> Any:
+    """The causal language model of a folder or hub name on the meta device: names and shapes, without memory."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(read_model_config(model))
+
+
 def load_tokenizer(model: str, for_model: str | None = None) -> Any:
     """The tokenizer in `model`, checked against the vocabulary of the model `for_model` (by default the same).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rayrlhf.functional import TokenLogprobs, chunked_token_logprobs
+from rayrlhf.models.lora import merged, save_adapter
 
 LOGITS_CHUNK_ROWS = 1024
 """Positions whose [rows, vocabulary] logits exist at the same time."""
@@ -61,13 +62,15 @@ class Policy(nn.Module):
         """The transformer layers, the units of sharding."""
         return transformer_blocks(self.model)
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, whole: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of every parameter under its Hugging Face name, tied ones under each of their names.
 
+        `whole` gathers a sharded tensor; all ranks must then iterate. Adapters are merged into the tensors given out,
+        one layer at a time, and the module is left as it is.
         A receiver that packs its own copy of the output head (vLLM) keeps a stale one unless the tied
         `lm_head.weight` is sent as well.
         """
-        return self.model.named_parameters(remove_duplicate=False)
+        return merged(self.model, dict(self.model.named_parameters(remove_duplicate=False)), whole)
 
     def save(self, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write a Hugging Face folder that transformers and vLLM load."""
@@ -81,8 +84,13 @@ def transformer_blocks(model: Any) -> list[nn.Module]:
 
 
 def save_folder(model: Any, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None) -> None:
-    """`model` and its tokenizer as a Hugging Face folder; `state_dict` replaces sharded parameters by whole ones."""
-    model.save_pretrained(folder, state_dict=state_dict)
+    """`model` and its tokenizer as a Hugging Face folder; `state_dict` replaces sharded parameters by whole ones.
+
+    Adapters are merged into the model written, and lie beside it in `adapter/` in peft's format.
+    """
+    state = model.state_dict() if state_dict is None else state_dict
+    model.save_pretrained(folder, state_dict=dict(merged(model, state, lambda tensor: tensor)))
+    save_adapter(model, folder / "adapter", state)
     tokenizer.save_pretrained(folder)
 
 

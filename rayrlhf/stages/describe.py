@@ -7,13 +7,17 @@ from typing import Any
 from rayrlhf.actors.placement import describe as describe_bundle
 from rayrlhf.actors.placement import plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.models import read_model_config
+from rayrlhf.models.folder import skeleton
+from rayrlhf.models.lora import trained_share
 from rayrlhf.stages import ppo_inputs
 from rayrlhf.stages.offline_config import OfflineConfig
 from rayrlhf.stages.offline_inputs import check_models
+from rayrlhf.workers.trainee import TrainingConfig
 
-BYTES_IN_TRAINING = 16
-"""Per parameter in float32: the parameter, its gradient and AdamW's two moments."""
+BYTES_TRAINED = 12
+"""Per trained parameter, beside the weight itself: its gradient and AdamW's two moments in float32."""
+BYTES_OF_MASTER = 6
+"""More with bfloat16 parameters: the float32 master and a bfloat16 gradient."""
 BYTES_FROZEN = 4
 
 
@@ -22,12 +26,13 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     config = ppo_inputs.resolve_paths(config)
     inputs = ppo_inputs.load_inputs(config)
     plan = plan_placement(config.roles, config.placement.colocate)
-    sizes = {name: parameter_count(read_model_config(model)) for name, model in inputs.models.items()}
-    memory = {"sampler": sizes["policy"] * BYTES_FROZEN / 2**30 + config.sampler.engine.kv_cache_gib}
-    for role, parameters in sizes.items():
-        trained = {"policy": config.policy.sharding, "critic": config.critic.sharding}
-        shards = config.roles[role].num_workers if trained.get(role) == "fsdp" else 1
-        memory[role] = parameters * (BYTES_IN_TRAINING if role in trained else BYTES_FROZEN) / shards / 2**30
+    sizes = {name: parameter_count(model) for name, model in inputs.models.items()}
+    memory = {role: parameters * BYTES_FROZEN / 2**30 for role, parameters in sizes.items()}
+    memory["sampler"] = memory["policy"] + config.sampler.engine.kv_cache_gib
+    for role, training in {"policy": config.policy, "critic": config.critic}.items():
+        if role in sizes:
+            needed = training_bytes(inputs.models[role], sizes[role], training, config.roles[role].num_workers)
+            memory[role] = needed / 2**30
     return {
         "sizes": {
             "prompts": len(inputs.prompts),
@@ -52,8 +57,8 @@ def describe_offline(config: OfflineConfig) -> dict[str, Any]:
     """Sizes, resources and memory of SFT, reward-model training or DPO."""
     config = config.resolved()
     check_models(config)
-    parameters = parameter_count(read_model_config(config.model))
-    shards = config.workers.num_workers if config.training.sharding == "fsdp" else 1
+    parameters = parameter_count(config.model)
+    needed = training_bytes(config.model, parameters, config.training, config.workers.num_workers)
     return {
         "sizes": {
             "rows_per_step": config.batch_size,
@@ -64,15 +69,19 @@ def describe_offline(config: OfflineConfig) -> dict[str, Any]:
             "total": f"{config.workers.num_workers * config.workers.num_cpus:g} CPU, "
             f"{config.workers.num_workers * config.workers.num_gpus:g} GPU"
         },
-        "memory_gib_per_worker": round(parameters * BYTES_IN_TRAINING / shards / 2**30, 2),
+        "memory_gib_per_worker": round(needed / 2**30, 2),
     }
 
 
-def parameter_count(model_config: Any) -> int:
-    """Parameters of a model with this configuration, counted without allocating any."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def training_bytes(model: str, parameters: int, training: TrainingConfig, num_workers: int) -> float:
+    """Bytes that one of `num_workers` needs for weights, gradients and optimizer; activations come on top."""
+    share = 1.0 if training.lora is None else trained_share(model, training.lora)
+    weights = parameters if training.lora is None else parameters * (1 + share)
+    trained = BYTES_TRAINED + (BYTES_OF_MASTER if training.parameters == "bfloat16" else 0)
+    total = weights * training.dtype.itemsize + parameters * share * trained
+    return total / (num_workers if training.sharding == "fsdp" else 1)
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
-    return sum(parameter.numel() for parameter in model.parameters())
+
+def parameter_count(model: str) -> int:
+    """Parameters of the model in a folder or of a hub name, counted without allocating any."""
+    return sum(parameter.numel() for parameter in skeleton(model).parameters())

@@ -14,6 +14,7 @@ from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.models.folder import check_same_vocabulary
 from rayrlhf.run_directory import resolve
 from rayrlhf.stages.data_inputs import prepare_with_progress
+from rayrlhf.stages.training_inputs import check_training
 from rayrlhf.types import Prompt, SampleRequest, sample_seed
 
 
@@ -59,6 +60,9 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     tokenizer = load_tokenizer(config.model)
     for model in dict.fromkeys(models.values()):
         check_same_vocabulary(config.model, model)
+    check_training(config.model, config.policy, "policy")
+    if config.algorithm.needs_critic:
+        check_training(config.critic_model, config.critic, "critic")
     kind: Kind = "answers" if config.data.references else "prompts"
     data = prepare_with_progress(config.data, kind, tokenizer, config.data, config.run.seed)
     train, held_out = data.train[0], data.heldout[0]

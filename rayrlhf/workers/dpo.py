@@ -51,7 +51,7 @@ class DPOWorker(OfflineWorker):
     ) -> None:
         self._loss = loss
         self._train, self._heldout = refer(reference_model, (train, heldout), config, ranks)
-        super().__init__(Trainee(Policy.load(model), config, total_steps, ranks), tokenizer)
+        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), tokenizer)
 
     @property
     def num_rows(self) -> int:

@@ -108,7 +108,7 @@ class PolicyLearner(_Learner):
         ptx: PtxMix | None = None,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(Trainee(Policy.load(model), config, total_steps, ranks), model)
+        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), model)
         self._algorithm = algorithm
         self._ptx = ptx
         self._average = None if ema_decay is None else WeightAverage(self.trainee.module, ema_decay)
@@ -142,8 +142,7 @@ class PolicyLearner(_Learner):
 
     def export(self, dtype: torch.dtype | None) -> Iterator[Bucket]:
         """The weights as buckets, cast to the sampler's dtype. All ranks must iterate; only rank 0's are used."""
-        gathered = ((name, whole(tensor)) for name, tensor in self.trainee.inner.weights())
-        return pack(gathered, dtype)
+        return pack(self.trainee.inner.weights(whole), dtype)
 
 
 class CriticLearner(_Learner):
@@ -160,7 +159,7 @@ class CriticLearner(_Learner):
         normalize: bool,
         ranks: Ranks,
     ) -> None:
-        scalar = ScalarModel.load(model)
+        scalar = ScalarModel.load(model, config.dtype)
         if normalize:
             _fold_statistics(scalar)
         super().__init__(Trainee(scalar, config, total_steps, ranks), model)

@@ -31,7 +31,7 @@ class SFTWorker(OfflineWorker):
         ranks: Ranks,
         train_on_prompt: bool = False,
     ) -> None:
-        super().__init__(Trainee(Policy.load(model), config, total_steps, ranks), tokenizer)
+        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), tokenizer)
         self._train, self._heldout, self._train_on_prompt = train, heldout, train_on_prompt
 
     @property

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from rayrlhf.config import Config
+from rayrlhf.models.lora import LoraConfig, add_adapters
 from rayrlhf.workers.parallel import (
     Precision,
     Ranks,
@@ -22,6 +23,7 @@ from rayrlhf.workers.parallel import (
     unwrap,
     whole,
 )
+from rayrlhf.workers.trained import TrainedWeights
 
 
 class OptimizerConfig(Config):
@@ -61,7 +63,33 @@ class TrainingConfig(Config):
     sharding: Sharding = "ddp"
     """`ddp` keeps the module on every rank; `fsdp` (FSDP2) shares parameters, gradients and optimizer state out."""
     precision: Precision = "auto"
-    """`auto` computes in bfloat16 on GPUs that can, in float32 otherwise; parameters stay float32."""
+    """What forward passes compute in. `auto` is bfloat16 on GPUs that can and for bfloat16 parameters, else float32."""
+    parameters: Literal["float32", "bfloat16"] = "float32"
+    """What the module's weights are kept in. With `bfloat16` the optimizer keeps float32 masters of those trained, so
+    it saves memory where most weights are frozen (`lora`); forward passes then compute in bfloat16 too."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters, and a scalar model's head, instead of all weights; null trains all."""
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass instead of keeping its activations: less memory, the same result."""
+
+    @model_validator(mode="after")
+    def _precision_fits_parameters(self) -> TrainingConfig:
+        if self.parameters == "bfloat16" and self.precision == "float32":
+            raise ValueError(
+                "precision 'float32' contradicts parameters 'bfloat16', whose weights have no more digits: set "
+                "parameters to float32, or precision to auto"
+            )
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype to load the module in."""
+        return torch.bfloat16 if self.parameters == "bfloat16" else torch.float32
+
+    @property
+    def compute_precision(self) -> Precision:
+        """`precision`, decided where the parameters decide it."""
+        return "bfloat16" if self.parameters == "bfloat16" else self.precision
 
 
 @dataclass
@@ -88,15 +116,24 @@ MicroLoss = Callable[[list[int]], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Trainee:
-    """A distributed module with its optimizer and schedule."""
+    """A distributed module with its optimizer and schedule.
+
+    `module` comes in the configuration's `dtype`; adapters and activation checkpointing need its `model`, a Hugging
+    Face model.
+    """
 
     def __init__(self, module: nn.Module, config: TrainingConfig, total_steps: int, ranks: Ranks) -> None:
         self.config = config
         self.ranks = ranks
+        if config.lora is not None:
+            add_adapters(module.model, config.lora)
+        if config.activation_checkpointing:
+            module.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.module = distribute(module, config.sharding, ranks)
+        self.trained = TrainedWeights(self.module, masters=config.parameters == "bfloat16")
         settings = config.optimizer
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.module.parameters() if p.requires_grad],
+            self.trained.parameters(),
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.eps,
@@ -113,7 +150,7 @@ class Trainee:
 
     def autocast(self) -> Any:
         """The precision that forward passes run in."""
-        return autocast(self.ranks.device, self.config.precision)
+        return autocast(self.ranks.device, self.config.compute_precision)
 
     def step(self, microbatches: Sequence[list[int]], loss_of: MicroLoss) -> StepReport:
         """One optimizer step over this rank's micro-batches.
@@ -124,20 +161,23 @@ class Trainee:
         self.module.train()
         report = StepReport()
         for index, rows in enumerate(microbatches):
-            with gradient_sync(self.module, enabled=index == len(microbatches) - 1), self.autocast():
+            # Masters add micro-batches up in float32, so each is exchanged by itself.
+            exchange = self.trained.masters or index == len(microbatches) - 1
+            with gradient_sync(self.module, enabled=exchange), self.autocast():
                 loss, metrics = loss_of(rows or [0])
                 weight = self.ranks.world_size if rows else 0  # DDP and FSDP average over ranks, losses add up
                 (loss * weight).backward()
+            self.trained.take_gradients()
             if rows:
                 for name, value in metrics.items():
                     report.partial[name] = report.partial.get(name, 0.0) + float(value.detach())
         max_norm = self.config.optimizer.max_grad_norm
-        norm = float(
-            whole(torch.nn.utils.clip_grad_norm_(self.module.parameters(), math.inf if max_norm is None else max_norm))
-        )
+        limit = math.inf if max_norm is None else max_norm
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)))
         learning_rate = self.optimizer.param_groups[0]["lr"]
         if math.isfinite(norm):
             self.optimizer.step()
+            self.trained.write_back()
             self.schedule.step()
         report.shared = {
             "grad_norm": norm,
@@ -153,26 +193,31 @@ class Trainee:
             self.module.reshard()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Whole parameters on the CPU, under the inner model's names. A collective when sharded."""
+        """Whole tensors on the CPU under the inner model's names, adapters unmerged. A collective when sharded."""
         return {name: whole(value).cpu() for name, value in self.inner.model.state_dict().items()}
 
     def training_state(self) -> dict[str, Any]:
-        """Parameters, optimizer and schedule, whole and on the CPU. A collective."""
+        """Trained weights (the masters, if there are any), optimizer and schedule, whole and on the CPU.
+
+        A collective. Frozen weights are left out: they are those of the folder that training started from.
+        """
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        module, optimizer = get_state_dict(self.module, self.optimizer, options=options)
-        return {"module": module, "optimizer": optimizer, "schedule": self.schedule.state_dict()}
+        trained, optimizer = get_state_dict(self.trained, self.optimizer, options=options)
+        return {"trained": trained, "optimizer": optimizer, "schedule": self.schedule.state_dict()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Take over what `training_state` gave, on any number of ranks."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
+        self.reshard()  # so that no gathered copy of the old values is left
         set_state_dict(
-            self.module,
+            self.trained,
             self.optimizer,
-            model_state_dict=state["module"],
+            model_state_dict=state["trained"],
             optim_state_dict=state["optimizer"],
             options=StateDictOptions(full_state_dict=True),
         )
+        self.trained.write_back()
         self.schedule.load_state_dict(state["schedule"])

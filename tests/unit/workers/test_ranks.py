@@ -18,7 +18,7 @@ import torch
 from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.sequences import Sequences
-from rayrlhf.models import ScalarModel, load_tokenizer, policy
+from rayrlhf.models import LoraConfig, ScalarModel, load_tokenizer, policy
 from rayrlhf.types import Batch, RowShare
 from rayrlhf.workers.dpo import DPOWorker
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
@@ -73,18 +73,42 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
         "reward_metrics": [reward.train_step(rows) for rows in MINIBATCHES] + [reward.evaluate()],
         "dpo_metrics": [dpo.evaluate(), *(dpo.train_step(rows) for rows in MINIBATCHES), dpo.evaluate()],
     }
-    found["policy_weights"] = {
-        name: tensor.clone() for bucket in learner.export(None) for name, tensor in bucket.tensors()
-    }
+    found["policy_weights"] = exported(learner)
     found["critic_weights"] = weights_of(critic)
     found["reward_weights"] = weights_of(reward)
     found["dpo_weights"] = weights_of(dpo)
     learner.save(str(folder / "policy"))
+    adapters = TrainingConfig(
+        lora=LoraConfig(rank=3),  # shards of 2 and 1 rows of A
+        activation_checkpointing=True,
+        **config.model_dump(exclude={"lora", "activation_checkpointing"}),
+    )
+    lora = PolicyLearner(inputs.policy, adapters, PPO(entropy_coef=0.01), 10, ranks)
+    lora_reward = RewardModelWorker(
+        inputs.reward_model, tokenizer, adapters, PairwiseLoss(), inputs.pairs, inputs.pairs, 10, ranks
+    )
+    found["lora_reports"] = [lora.update(inputs.batch, rows, 0.8) for rows in MINIBATCHES]
+    found["lora_reward_metrics"] = [lora_reward.train_step(rows) for rows in MINIBATCHES] + [lora_reward.evaluate()]
+    found["lora_weights"] = exported(lora)
+    found["lora_reward_weights"] = weights_of(lora_reward)
+    lora.save(str(folder / "lora"))
+    masters = config.model_copy(update={"parameters": "bfloat16"})
+    halves = SFTWorker(inputs.sft, tokenizer, masters, inputs.rows, inputs.rows, 10, ranks)
+    found["halves_metrics"] = [halves.train_step(rows) for rows in MINIBATCHES] + [halves.evaluate()]
+    for name, worker in (("lora_reward", lora_reward), ("halves", halves)):
+        worker.save(folder / name, {"step": 3})
+        found[f"{name}_next"] = worker.train_step(ALL)
+        worker.restore(folder / name)
+        found[f"{name}_again"] = worker.train_step(ALL)
     sft.save(folder / "sft", {"step": 3})
     reward.save(folder / "reward_model", {"step": 3})
     found["sft_next"] = sft.train_step(ALL)
     found["sft_weights"] = weights_of(sft)
     return found
+
+
+def exported(learner: PolicyLearner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for bucket in learner.export(None) for name, tensor in bucket.tensors()}
 
 
 def weights_of(worker: Any) -> dict[str, torch.Tensor]:
@@ -140,7 +164,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
     ]
     try:
         one = exercise(inputs, "ddp", Ranks(), folder / "one")
-        codes = [process.wait(timeout=120) for process in processes]
+        codes = [process.wait(timeout=240) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -172,22 +196,22 @@ def test_two_ranks_score_every_rollout_once_as_one_does(results, sharding, name)
     np.testing.assert_allclose(merged, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("role", ["policy", "critic"])
+@pytest.mark.parametrize("role", ["policy", "critic", "lora"])
 def test_two_learners_report_the_losses_of_one(results, sharding, role):
     steps = zip(*(rank[f"{role}_reports"] for rank in results[sharding]), strict=True)
     for reports, wanted in zip(steps, results["one"][f"{role}_reports"], strict=True):
         assert reports[0].shared == reports[1].shared
         assert_close(StepReport.merge(reports), StepReport.merge([wanted]))
-        assert StepReport.merge([wanted])[f"{'policy' if role == 'policy' else 'value'}/grad_norm"] > 0
+        assert StepReport.merge([wanted])[f"{'value' if role == 'critic' else 'policy'}/grad_norm"] > 0
 
 
-@pytest.mark.parametrize("role", ["policy", "critic", "sft", "reward", "dpo"])
+@pytest.mark.parametrize("role", ["policy", "critic", "sft", "reward", "dpo", "lora", "lora_reward"])
 def test_two_ranks_have_the_weights_of_one_after_every_kind_of_step(results, sharding, role):
     for rank in results[sharding]:
         assert_close(rank[f"{role}_weights"], results["one"][f"{role}_weights"])
 
 
-@pytest.mark.parametrize("role", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("role", ["sft", "reward", "dpo", "lora_reward"])
 def test_every_rank_knows_the_metrics_of_the_whole_step(results, sharding, role):
     for rank in results[sharding]:
         for found, wanted in zip(rank[f"{role}_metrics"], results["one"][f"{role}_metrics"], strict=True):
@@ -203,7 +227,7 @@ def test_what_two_ranks_saved_loads_in_transformers_with_the_weights_of_one(resu
     from transformers import AutoModelForCausalLM
 
     tokens = torch.arange(10, 20).unsqueeze(0)
-    for part in ("policy", "sft/model"):
+    for part in ("policy", "sft/model", "lora"):
         found, wanted = (
             AutoModelForCausalLM.from_pretrained(results["folder"] / name / part)(tokens).logits
             for name in (sharding, "one")
@@ -217,6 +241,45 @@ def test_score_statistics_are_those_of_all_rows(results, sharding):
         for name in (sharding, "one")
     )
     assert (found.mean, found.std) == (pytest.approx(wanted.mean, rel=1e-4), pytest.approx(wanted.std, rel=1e-4))
+
+
+def test_merged_weights_of_shards_have_plain_names(results, sharding):
+    ranks = [rank["lora_weights"] for rank in results[sharding]]
+    assert ranks[0].keys() == ranks[1].keys() == results[sharding][0]["policy_weights"].keys()
+
+
+def test_the_adapter_that_two_ranks_saved_is_that_of_one(results, sharding):
+    from safetensors.torch import load_file
+
+    found, wanted = (
+        load_file(results["folder"] / name / "lora" / "adapter" / "adapter_model.safetensors")
+        for name in (sharding, "one")
+    )
+    assert any(tensor.any() for name, tensor in found.items() if "lora_B" in name)
+    assert_close(found, wanted)
+
+
+def test_two_ranks_with_bfloat16_parameters_keep_close_to_one(results, sharding):
+    first, second = (rank["halves_metrics"] for rank in results[sharding])
+    assert first == second
+    for found, wanted in zip(first, results["one"]["halves_metrics"], strict=True):
+        assert_close(found, wanted, tolerance=0.05)
+
+
+@pytest.mark.parametrize("role", ["lora_reward", "halves"])
+def test_two_ranks_that_go_back_to_a_checkpoint_do_the_same_step_again(results, sharding, role):
+    for rank in results[sharding]:
+        assert rank[f"{role}_next"] == rank[f"{role}_again"]
+
+
+def test_one_rank_goes_on_with_the_masters_of_two(results, sharding):
+    inputs = results["inputs"]
+    config = TrainingConfig(
+        optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24, parameters="bfloat16"
+    )
+    worker = SFTWorker(inputs.sft, load_tokenizer(inputs.policy), config, inputs.rows, inputs.rows, 10, Ranks())
+    assert worker.restore(results["folder"] / sharding / "halves") == {"step": 3}
+    assert_close(worker.train_step(ALL), results[sharding][0]["halves_next"], tolerance=0.05)
 
 
 def test_one_rank_goes_on_from_what_two_ranks_saved(results, sharding):

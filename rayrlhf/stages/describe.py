@@ -6,7 +6,7 @@ from typing import Any
 
 from rayrlhf.actors.placement import describe as describe_bundle
 from rayrlhf.actors.placement import plan_placement
-from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.actors.ppo_config import CriticRole, PolicyRole, PPOConfig
 from rayrlhf.models.folder import skeleton
 from rayrlhf.models.lora import trained_share
 from rayrlhf.stages import ppo_inputs
@@ -29,10 +29,10 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     sizes = {name: parameter_count(model) for name, model in inputs.models.items()}
     memory = {role: parameters * BYTES_FROZEN / 2**30 for role, parameters in sizes.items()}
     memory["sampler"] = memory["policy"] + config.sampler.engine.kv_cache_gib
-    for role, training in {"policy": config.policy, "critic": config.critic}.items():
-        if role in sizes:
-            needed = training_bytes(inputs.models[role], sizes[role], training, config.roles[role].num_workers)
-            memory[role] = needed / 2**30
+    trained: dict[str, PolicyRole | CriticRole] = {"policy": config.policy, "critic": config.critic}
+    for role in trained.keys() & sizes.keys():
+        training = trained[role]
+        memory[role] = training_bytes(inputs.models[role], sizes[role], training, training.num_workers) / 2**30
     return {
         "sizes": {
             "prompts": len(inputs.prompts),

@@ -6,7 +6,7 @@ from rayrlhf.config import ConfigError, parse_config
 from rayrlhf.models import LoraConfig
 from rayrlhf.models.folder import skeleton
 from rayrlhf.stages.describe import training_bytes
-from rayrlhf.stages.offline_inputs import check_model
+from rayrlhf.stages.offline_inputs import check_models
 from rayrlhf.stages.sft import SFTConfig
 from rayrlhf.stages.training_inputs import check_training
 from rayrlhf.workers.trainee import TrainingConfig
@@ -20,9 +20,9 @@ def test_an_offline_stage_refuses_targets_that_its_model_does_not_have(tiny_llam
         "training": {"lora": {"target_modules": ["query_key_value"]}},
     }
     with pytest.raises(ConfigError, match=r"training\.lora\.target_modules: query_key_value matches no linear layer"):
-        check_model(parse_config(SFTConfig, tree, "x.yaml"))
+        check_models(parse_config(SFTConfig, tree, "x.yaml"))
     tree["training"] = {"lora": {}}
-    check_model(parse_config(SFTConfig, tree, "x.yaml"))
+    check_models(parse_config(SFTConfig, tree, "x.yaml"))
 
 
 def test_recomputing_is_refused_for_models_that_cannot(tiny_llama, monkeypatch):

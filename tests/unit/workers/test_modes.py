@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.algorithms import PPO
+from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import LoraConfig, Policy, ScalarModel
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
@@ -54,7 +54,7 @@ def batch(make_rollouts):
     old = np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
     values = rng.normal(size=old.shape).astype(np.float32)
     scores = np.array([2.0, -1.0, 1.0, -2.0], dtype=np.float32)
-    return PPO().assign_credit(rollouts, scores, old, old, values, kl_coef=0.1)[0]
+    return PPO().assign_credit(Judged(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 
 
 # adapters

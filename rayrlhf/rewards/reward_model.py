@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from rayrlhf.config import Config
-from rayrlhf.models.scalar import Pooling
+from rayrlhf.rewards.base import BaseReward
+from rayrlhf.run_directory import resolve
+from rayrlhf.types import Pooling
 
 
-class RewardModelReward(Config):
+class RewardModelReward(BaseReward):
     """r(x, y) = the scalar head's output after the last token."""
 
     kind: Literal["reward_model"] = "reward_model"
@@ -17,3 +18,6 @@ class RewardModelReward(Config):
     pooling: Pooling = "last"
     normalize: bool = True
     """Subtract the mean and divide by the standard deviation that training stored in the folder."""
+
+    def resolved(self) -> Self:
+        return self.model_copy(update={"model": resolve(self.model)})

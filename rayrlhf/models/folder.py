@@ -106,7 +106,8 @@ def check_same_vocabulary(first: str, second: str) -> None:
     if load_tokenizer(first).get_vocab() != load_tokenizer(second).get_vocab():
         raise ModelFolderError(
             f"models {first!r} and {second!r} have different tokenizers; rollouts are exchanged as token ids, "
-            "so every model of a PPO run must share one vocabulary"
+            "so every model of a PPO run must share one vocabulary; a reward model alone may have its own, with "
+            "reward.source.retokenize=true"
         )
 
 

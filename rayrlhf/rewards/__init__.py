@@ -13,6 +13,12 @@ from rayrlhf.rewards.sum import SingleReward, SumReward, WeightedReward
 
 Reward = Annotated[SingleReward | SumReward, Field(discriminator="kind")]
 
+
+def singles(source: Reward) -> list[SingleReward]:
+    """The rewards of a sum, or the one that `source` is."""
+    return [part.source for part in source.parts] if isinstance(source, SumReward) else [source]
+
+
 __all__ = [
     "FunctionReward",
     "HttpReward",
@@ -25,4 +31,5 @@ __all__ = [
     "SingleReward",
     "SumReward",
     "WeightedReward",
+    "singles",
 ]

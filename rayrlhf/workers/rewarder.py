@@ -10,12 +10,13 @@ import numpy as np
 
 from rayrlhf.data.batching import plan_microbatches
 from rayrlhf.models import load_tokenizer
-from rayrlhf.rewards import Reward, RewardModelReward, SingleReward, SumReward
-from rayrlhf.rewards.base import Judge, Judged, Sample
+from rayrlhf.rewards import Reward, RewardModelReward, SingleReward, SumReward, singles
+from rayrlhf.rewards.base import Judge, Sample
 from rayrlhf.types import IntArray, Rollouts
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.score_share import ScoreShare
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
+from rayrlhf.workers.text_scorer import TextScorer, scored
 
 
 class Rewarder:
@@ -36,7 +37,7 @@ class Rewarder:
         self._source, self._config, self._ranks = source, config, ranks
         self._references = references
         self._judges = [self._start(single) for single in singles(source)]
-        self._has_models = any(isinstance(judge, RewardModelScorer) for judge in self._judges)
+        self._has_models = any(isinstance(single, RewardModelReward) for single in singles(source))
         self._needs_texts = any(isinstance(judge, Judge) for judge in self._judges)
         self._tokenizer: Any = load_tokenizer(tokenizer_folder) if self._needs_texts else None
 
@@ -49,7 +50,7 @@ class Rewarder:
             return ScoreShare.of(rows, [], self._source.part_names)
         samples = decode_samples(own, self._tokenizer, self._references) if self._needs_texts else []
         by_judge = [
-            _scored(judge, own) if isinstance(judge, RewardModelScorer) else judge.judge(samples)
+            scored(judge, own) if isinstance(judge, RewardModelScorer) else judge.judge(samples)
             for judge in self._judges
         ]
         if isinstance(self._source, SumReward):
@@ -62,7 +63,8 @@ class Rewarder:
         if isinstance(source, RewardModelReward):
             # The rows are shared out here, for all parts alike: each model sees all that this rank has.
             alone = Ranks(joins=False)
-            return RewardModelScorer(source.model, source.pooling, source.normalize, self._config, alone)
+            scorer = RewardModelScorer(source.model, source.pooling, source.normalize, self._config, alone)
+            return TextScorer(source, scorer) if source.retokenize else scorer
         return source.start()
 
     def _own_rows(self, rollouts: Rollouts) -> IntArray:
@@ -71,11 +73,6 @@ class Rewarder:
             return np.arange(self._ranks.rank, len(rollouts), self._ranks.world_size)
         plan = plan_microbatches(rollouts.lengths, self._config.max_tokens_per_microbatch, self._ranks.world_size)
         return np.array(sorted(row for microbatch in plan[self._ranks.rank] for row in microbatch), dtype=np.int64)
-
-
-def singles(source: Reward) -> list[SingleReward]:
-    """The rewards of a sum, or the one that `source` is."""
-    return [part.source for part in source.parts] if isinstance(source, SumReward) else [source]
 
 
 def decode_samples(rollouts: Rollouts, tokenizer: Any, references: Sequence[str | None] | None) -> list[Sample]:
@@ -95,15 +92,4 @@ def decode_samples(rollouts: Rollouts, tokenizer: Any, references: Sequence[str 
             rollouts.finished,
             strict=True,
         )
-    ]
-
-
-def _scored(scorer: RewardModelScorer, rollouts: Rollouts) -> list[Judged]:
-    """One result per rollout; a model that overflows gives no score."""
-    share = scorer.score(rollouts)
-    scores = np.empty(len(rollouts), dtype=np.float32)
-    scores[share.rows] = share.values
-    return [
-        Judged(float(score)) if np.isfinite(score) else Judged(None, "the model's score is not finite")
-        for score in scores
     ]

@@ -1,5 +1,6 @@
 """Rewards from a real server on this machine: what is sent, and what becomes of bad answers."""
 
+import contextlib
 import json
 import threading
 import time
@@ -41,13 +42,14 @@ class Server:
                 status, body = server.answer(content)
                 with server._lock:
                     server.now -= 1
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                for byte in body:
-                    self.wfile.write(bytes([byte]))
-                    self.wfile.flush()
-                    time.sleep(server.seconds_per_byte)
+                with contextlib.suppress(ConnectionError):  # whoever asked has given up
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        self.wfile.flush()
+                        time.sleep(server.seconds_per_byte)
 
             def log_message(self, *args: Any) -> None:
                 """Nothing on the terminal."""

@@ -133,13 +133,16 @@ def _readable_location(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple
     for index, part in enumerate(location):
         is_last = index == len(location) - 1
         fields = [model.model_fields[part] for model in holders if part in model.model_fields]
-        if fields:
+        tagged = [model for model in holders if _tag(model) == part]
+        if len(holders) > 1 and tagged:  # which model of a union; one may have a field of that name as well
+            holders = tagged
+        elif fields:
             names.append(str(part))
             if not is_last:
                 holders = [model for field in fields for model in _models_in(field.annotation)]
         elif isinstance(part, int):
             names.append(str(part))
-        elif tagged := [model for model in holders if _tag(model) == part]:
+        elif tagged:
             holders = tagged
         elif is_last:
             names.append(str(part))

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 
 FloatArray = np.ndarray
 IntArray = np.ndarray
 BoolArray = np.ndarray
+
+Pooling = Literal["last", "mean"]
+"""How a scalar head's outputs become one score: that of the last token, or the mean over all."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from rayrlhf.workers.credit import CreditAssigner
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.ptx import PtxMix
+from rayrlhf.workers.rewarder import Rewarder
 from rayrlhf.workers.sampler import Sampler
-from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer
+from rayrlhf.workers.scorer import ReferenceScorer
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class RoleFactory:
 
 
 def role_factories(
-    config: PPOConfig, store: Any, eos_token_id: int, max_model_len: int, ptx_rows: Any = None
+    config: PPOConfig, store: Any, eos_token_id: int, max_model_len: int, references: Any, ptx_rows: Any
 ) -> dict[str, RoleFactory]:
-    """For each role of the run, and the credit assigner. ptx_rows: a reference to the rows of `config.ptx`."""
-    algorithm, source = config.algorithm, config.reward.source
+    """For each role of the run, and the credit assigner.
+
+    references: object reference to the prompts' known answers; ptx_rows: to the rows of `config.ptx`.
+    """
+    algorithm = config.algorithm
     steps = config.num_steps * config.optimizer_steps_per_step
     factories = {
         "sampler": RoleFactory(
@@ -48,9 +52,7 @@ def role_factories(
                 timeout_s=config.timeouts.start_s,
             )
         ),
-        "reward": RoleFactory(
-            functools.partial(RewardModelScorer, source.model, source.pooling, source.normalize, config.reward)
-        ),
+        "reward": RoleFactory(functools.partial(_build_rewarder, config=config, references=references)),
         "policy": RoleFactory(
             functools.partial(_build_policy, config=config, total_steps=steps, ptx_rows=ptx_rows), together=True
         ),
@@ -61,6 +63,7 @@ def role_factories(
                 config.model,
                 config.sampling.max_completion_length,
                 config.sampling.has_comparable_logprobs,
+                config.reward.max_reject_share,
             )
         ),
     }
@@ -70,7 +73,9 @@ def role_factories(
         )
     if isinstance(algorithm, PPO):
         factories["critic"] = RoleFactory(
-            functools.partial(CriticLearner, config.critic_model, config.critic, algorithm, steps, source.normalize),
+            functools.partial(
+                CriticLearner, config.critic_model, config.critic, algorithm, steps, config.critic.normalize
+            ),
             together=True,
         )
     return factories
@@ -89,6 +94,10 @@ def _build_sampler(
     return Sampler(engine.start(model, max_model_len, sampling, eos_token_id), StoreClient(store, timeout_s))
 
 
+def _build_rewarder(ranks: Ranks, config: PPOConfig, references: Any) -> Rewarder:
+    return Rewarder(config.reward.source, config.reward, config.model, ray.get(references), ranks)
+
+
 def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: Any) -> PolicyLearner:
     ptx = None
     if config.ptx is not None:
@@ -99,6 +108,11 @@ def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: A
 
 
 def _build_credit(
-    algorithm: Algorithm, tokenizer_folder: str, max_response_tokens: int, compare_logprobs: bool, ranks: Ranks
+    algorithm: Algorithm,
+    tokenizer_folder: str,
+    max_response_tokens: int,
+    compare_logprobs: bool,
+    max_reject_share: float,
+    ranks: Ranks,
 ) -> CreditAssigner:
-    return CreditAssigner(algorithm, tokenizer_folder, max_response_tokens, compare_logprobs)
+    return CreditAssigner(algorithm, tokenizer_folder, max_response_tokens, compare_logprobs, max_reject_share)

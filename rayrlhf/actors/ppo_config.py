@@ -12,7 +12,7 @@ from rayrlhf.config import Config
 from rayrlhf.data.prepare import DataConfig
 from rayrlhf.data.tokens import PromptLimit, SequenceLimit
 from rayrlhf.engines import EngineConfig, Sampling, VllmEngineConfig
-from rayrlhf.rewards import Reward
+from rayrlhf.rewards import Reward, RewardModelReward, singles
 from rayrlhf.run_directory import RunConfig
 from rayrlhf.workers.scorer import ScorerConfig
 from rayrlhf.workers.trainee import TrainingConfig
@@ -28,6 +28,8 @@ class RewardRole(Resources, ScorerConfig):
     """Workers that score responses."""
 
     source: Reward
+    max_reject_share: float = Field(default=0.1, ge=0, le=1)
+    """The run stops when more than this share of a step's responses gets no score."""
 
 
 class ReferenceRole(Resources, ScorerConfig):
@@ -49,7 +51,9 @@ class CriticRole(Resources, TrainingConfig):
     """Learners of the critic."""
 
     model: str | None = None
-    """What the critic starts from; null is the reward model."""
+    """What the critic starts from; null is the (first) reward model, or the policy where there is none."""
+    normalize: bool = True
+    """Scale the head by the score statistics that a reward model's folder has, as its reward is."""
 
 
 class PromptData(DataConfig, PromptLimit):
@@ -180,7 +184,15 @@ class PPOConfig(Config):
 
     @property
     def critic_model(self) -> str:
-        return self.critic.model or self.reward.source.model
+        """What the critic starts from: the first reward model that reads the policy's tokens, else the policy."""
+        reward_models = [source.model for source in self.token_reward_models]
+        return self.critic.model or (reward_models or [self.model])[0]
+
+    @property
+    def token_reward_models(self) -> list[RewardModelReward]:
+        """The reward models that share the policy's vocabulary."""
+        sources = singles(self.reward.source)
+        return [source for source in sources if isinstance(source, RewardModelReward) and not source.retokenize]
 
     @property
     def reference_model(self) -> str:

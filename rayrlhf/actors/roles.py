@@ -57,7 +57,8 @@ class Roles:
         reservation: Reservation,
         eos_token_id: int,
         max_model_len: int,
-        ptx: Sequences | None = None,
+        references: list[str] | None,
+        ptx: Sequences | None,
     ) -> None:
         self._config = config
         self._reservation = reservation
@@ -70,7 +71,7 @@ class Roles:
         self._building = {
             role: self._groups[role].build(factory.build, factory.together)
             for role, factory in role_factories(
-                config, self._store, eos_token_id, max_model_len, None if ptx is None else ray.put(ptx)
+                config, self._store, eos_token_id, max_model_len, ray.put(references), ray.put(ptx)
             ).items()
         }
 

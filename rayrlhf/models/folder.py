@@ -115,7 +115,8 @@ def check_same_vocabulary(first: str, second: str) -> None:
     if load_tokenizer(first).get_vocab() != load_tokenizer(second).get_vocab():
         raise ModelFolderError(
             f"models {first!r} and {second!r} have different tokenizers; texts are exchanged as token ids, "
-            "so every model of a run must share one vocabulary"
+            "so every model of a run must share one vocabulary; a reward model alone may have its own, with "
+            "reward.source.retokenize=true"
         )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rayrlhf.models.policy import save_folder, transformer_blocks
-
-Pooling = Literal["last", "mean"]
+from rayrlhf.types import Pooling
 
 
 @dataclass(frozen=True)

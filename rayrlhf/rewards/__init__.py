@@ -1,8 +1,35 @@
-"""Rewards, one module each. Adding one is one module and one line in the union."""
+"""Rewards, one module each. Adding one is one module and one line in the union of `sum.py`."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from rayrlhf.rewards.base import Judged, RewardError, Sample
+from rayrlhf.rewards.function import FunctionReward
+from rayrlhf.rewards.http import HttpReward
 from rayrlhf.rewards.reward_model import RewardModelReward
+from rayrlhf.rewards.rules import RulesReward
+from rayrlhf.rewards.sum import SingleReward, SumReward, WeightedReward
 
-Reward = RewardModelReward
-"""The union of rewards; a second one makes it `Annotated[A | B, Field(discriminator="kind")]`."""
+Reward = Annotated[SingleReward | SumReward, Field(discriminator="kind")]
 
-__all__ = ["Reward", "RewardModelReward"]
+
+def singles(source: Reward) -> list[SingleReward]:
+    """The rewards of a sum, or the one that `source` is."""
+    return [part.source for part in source.parts] if isinstance(source, SumReward) else [source]
+
+
+__all__ = [
+    "FunctionReward",
+    "HttpReward",
+    "Judged",
+    "Reward",
+    "RewardError",
+    "RewardModelReward",
+    "RulesReward",
+    "Sample",
+    "SingleReward",
+    "SumReward",
+    "WeightedReward",
+    "singles",
+]

@@ -46,7 +46,12 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
     with (
         MetricsLog(directory.path, "ppo", config.num_steps, SHOWN) as log,
         Roles(
-            config, Reservation(plan, config.placement), inputs.eos_token_id, inputs.max_model_len, inputs.ptx
+            config,
+            Reservation(plan, config.placement),
+            inputs.eos_token_id,
+            inputs.max_model_len,
+            inputs.references,
+            inputs.ptx,
         ) as roles,
     ):
         log.say(f"prompts: {inputs.data.account}; held out: {len(inputs.heldout)}; run: {directory.path}")

@@ -12,6 +12,8 @@ from rayrlhf.data.records import Kind
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.models.folder import check_same_vocabulary
+from rayrlhf.rewards import RewardModelReward, singles
+from rayrlhf.rewards.base import TextReward
 from rayrlhf.run_directory import resolve
 from rayrlhf.stages.data_inputs import prepare_with_progress
 from rayrlhf.stages.training_inputs import check_training
@@ -39,27 +41,32 @@ def resolve_paths(config: PPOConfig) -> PPOConfig:
     """The configuration with absolute paths, as actors in other working directories need them."""
     tree = config.model_dump()
     tree["model"] = resolve(config.model)
-    tree["reward"]["source"]["model"] = resolve(config.reward.source.model)
     for role in ("reference", "critic"):
         if tree[role]["model"]:
             tree[role]["model"] = resolve(tree[role]["model"])
+    reward = config.reward.model_copy(update={"source": config.reward.source.resolved()})
     return PPOConfig.model_validate(tree).model_copy(
-        update={"data": config.data.resolved(), "ptx": config.ptx and config.ptx.resolved()}
+        update={"reward": reward, "data": config.data.resolved(), "ptx": config.ptx and config.ptx.resolved()}
     )
 
 
 def load_inputs(config: PPOConfig) -> PPOInputs:
     """Read and check all inputs of a run whose paths are resolved. Raises UserError."""
-    models = {"policy": config.model, "reward": config.reward.source.model}
+    reward_models = [source for source in singles(config.reward.source) if isinstance(source, RewardModelReward)]
+    models = {"policy": config.model}
+    models |= {f"reward.{i}" if i else "reward": source.model for i, source in enumerate(reward_models)}
     if config.algorithm.needs_reference:
         models["reference"] = config.reference_model
     if config.algorithm.needs_critic:
         models["critic"] = config.critic_model
     for model in dict.fromkeys(models.values()):
         read_model_config(model)
+    _check_rewards(config)
     tokenizer = load_tokenizer(config.model)
+    own_tokens = {source.model for source in reward_models if source.retokenize}
     for model in dict.fromkeys(models.values()):
-        check_same_vocabulary(config.model, model)
+        if model not in own_tokens:
+            check_same_vocabulary(config.model, model)
     check_training(config.model, config.policy, "policy")
     if config.algorithm.needs_critic:
         check_training(config.critic_model, config.critic, "critic")
@@ -92,6 +99,18 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         max_model_len=needed,
         models=models,
     )
+
+
+def _check_rewards(config: PPOConfig) -> None:
+    """Start each reward that needs no model once, so that a function that cannot be imported is found now."""
+    for source in singles(config.reward.source):
+        if isinstance(source, TextReward):
+            source.start().close()
+            if source.needs_references and not config.data.references:
+                raise ConfigError(
+                    f"reward.source: {type(source).__name__} compares responses with the data's answers: "
+                    "set data.references=true, and give data with answers"
+                )
 
 
 def _ptx_rows(config: PPOConfig, tokenizer: Any) -> Sequences | None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from rayrlhf.algorithms import Algorithm, Judged
 from rayrlhf.algorithms.moments import RunningMoments
-from rayrlhf.config import UserError
 from rayrlhf.models import load_tokenizer
+from rayrlhf.rewards import RewardError
 from rayrlhf.types import FloatArray, Rollouts, RowShare
+from rayrlhf.workers.score_share import ScoreShare, check_rejections
 
 
 class CreditAssigner:
@@ -26,27 +27,36 @@ class CreditAssigner:
     """
 
     def __init__(
-        self, algorithm: Algorithm, tokenizer_folder: str, max_response_tokens: int, compare_logprobs: bool
+        self,
+        algorithm: Algorithm,
+        tokenizer_folder: str,
+        max_response_tokens: int,
+        compare_logprobs: bool,
+        max_reject_share: float = 0.0,
     ) -> None:
         self._algorithm = algorithm
         self._tokenizer: Any = load_tokenizer(tokenizer_folder)
         self._max_response_tokens = max_response_tokens
         self._compare_logprobs = compare_logprobs
+        self._max_reject_share = max_reject_share
         self._moments = RunningMoments()
 
     def assign(self, kl_coef: float, rollouts_file: str | None, sizes: Mapping[str, int], *values: Any) -> Any:
-        """(metrics, batch) of a step. Rollouts without a score are left out and counted."""
-        judged = self._judged(_named(values, sizes))
+        """(metrics, batch) of a step. Rollouts without a score are left out and counted; RewardError if they are more
+        than `max_reject_share`."""
+        judged, scores = self._judged(_named(values, sizes))
         drawn = len(judged.rollouts)
         if rollouts_file is not None:
-            self._write(rollouts_file, judged)
+            self._write(rollouts_file, judged, scores)
+        check_rejections(scores, self._max_reject_share)
         judged = with_scores(judged)
         trained = len(judged.rollouts)
         if not trained:
-            raise UserError(f"reward: none of the step's {drawn} rollouts has a score")
+            raise RewardError(f"none of the step's {drawn} rollouts and its greedy response both have a score")
         if self._algorithm.normalize_scores:
             judged = replace(judged, scores=self._moments.normalise(judged.scores))
         batch, metrics = self._algorithm.assign_credit(judged, kl_coef)
+        metrics |= scores.metrics()
         if self._compare_logprobs:
             metrics |= logprob_gap(judged.rollouts, judged.old_logprobs)
         metrics["engine/version_min"] = float(judged.rollouts.versions.min())
@@ -60,22 +70,24 @@ class CreditAssigner:
         differ by more than `tolerance`, added to `kept_rollouts` and `kept_scores`."""
         given = _named(values, sizes)
         rollouts = Rollouts.concat(given["rollouts"])
-        scores = RowShare.merge(given["scores"], len(rollouts))
+        scores = ScoreShare.merge(given["scores"], len(rollouts))
         ids, groups = np.unique(rollouts.prompt_ids, return_inverse=True)
-        teaching = [group for group in range(len(ids)) if _spread(scores[groups == group]) > tolerance][:max_groups]
+        spreads = [_spread(scores.values[groups == group]) for group in range(len(ids))]
+        teaching = [group for group, spread in enumerate(spreads) if spread > tolerance][:max_groups]
         rows = np.flatnonzero(np.isin(groups, teaching))
         both = [*given["kept_rollouts"], rollouts.take(rows)]
-        all_scores = np.concatenate([*(share.values for share in given["kept_scores"]), scores[rows]])
         prompt_ids, sample_ids = (
             np.concatenate([getattr(part, n) for part in both]) for n in ("prompt_ids", "sample_ids")
         )
         order = np.lexsort((sample_ids, prompt_ids))  # as `Rollouts.concat` puts them
-        return len(teaching), Rollouts.concat(both), RowShare(np.arange(len(order)), all_scores[order])
+        joined = ScoreShare.join([*given["kept_scores"], scores.take(rows)])
+        return len(teaching), Rollouts.concat(both), joined.take(order)
 
     def evaluate(self, rollouts_file: str, sizes: Mapping[str, int], *values: Any) -> dict[str, float]:
         """Figures of held-out responses."""
-        judged = self._judged(_named(values, sizes))
-        self._write(rollouts_file, judged)
+        judged, scores = self._judged(_named(values, sizes))
+        self._write(rollouts_file, judged, scores)
+        check_rejections(scores, self._max_reject_share)
         judged = with_scores(judged)
         score, rows = judged.scores, len(judged.rollouts)
         figures = {
@@ -89,31 +101,32 @@ class CreditAssigner:
             figures["eval/kl_mean"] = float((judged.old_logprobs - judged.ref_logprobs).sum(1).mean())
         return figures
 
-    def _judged(self, given: Mapping[str, list[Any]]) -> Judged:
+    def _judged(self, given: Mapping[str, list[Any]]) -> tuple[Judged, ScoreShare]:
         rollouts = Rollouts.concat(given["rollouts"])
 
         def merged(name: str) -> FloatArray | None:
             return RowShare.merge(given[name], len(rollouts)) if name in given else None
 
-        scores, old_logprobs = merged("scores"), merged("old_logprobs")
-        assert scores is not None and old_logprobs is not None
+        scores, old_logprobs = ScoreShare.merge(given["scores"], len(rollouts)), merged("old_logprobs")
+        assert old_logprobs is not None
         baselines = None
         if "greedy_rollouts" in given:
             greedy = Rollouts.concat(given["greedy_rollouts"])
-            greedy_scores = RowShare.merge(given["greedy_scores"], len(greedy))
+            greedy_scores = ScoreShare.merge(given["greedy_scores"], len(greedy)).values
             of_prompt = dict(zip(greedy.prompt_ids.tolist(), greedy_scores.tolist(), strict=True))
             baselines = np.array([of_prompt[prompt] for prompt in rollouts.prompt_ids.tolist()], dtype=np.float32)
-        return Judged(
+        judged = Judged(
             rollouts,
-            scores,
+            scores.values,
             old_logprobs,
             self._max_response_tokens,
             merged("ref_logprobs"),
             merged("values"),
             baselines,
         )
+        return judged, scores
 
-    def _write(self, file: str, judged: Judged) -> None:
+    def _write(self, file: str, judged: Judged, scores: ScoreShare) -> None:
         """The rollouts as text, with their scores, in a Parquet file."""
         import pyarrow
         import pyarrow.parquet
@@ -133,7 +146,8 @@ class CreditAssigner:
                 "sample_id": rollouts.sample_ids,
                 "prompt": texts(np.zeros_like(rollouts.lengths), rollouts.prompt_lengths),
                 "response": texts(rollouts.prompt_lengths, rollouts.lengths),
-                "score": np.asarray(judged.scores, dtype=np.float32),
+                "score": scores.values,
+                "rejected": [why.reason if (why := scores.rejections.get(row)) else None for row in scores.rows],
                 "kl": np.full(len(rollouts), np.nan, np.float32) if kl is None else kl.sum(1),
                 "response_length": rollouts.response_lengths,
                 "finished": rollouts.finished,

@@ -5,9 +5,11 @@ import pyarrow.parquet
 import pytest
 
 from rayrlhf.algorithms import GRPO, PPO, Judged, ReMax
-from rayrlhf.config import UserError
+from rayrlhf.rewards import Judged as Scored
+from rayrlhf.rewards import RewardError
 from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.credit import CreditAssigner, logprob_gap
+from rayrlhf.workers.score_share import ScoreShare
 
 
 @pytest.fixture
@@ -18,6 +20,16 @@ def assigner(tiny_qwen2) -> CreditAssigner:
 def shares(values: np.ndarray, num_ranks: int) -> list[RowShare]:
     rows = np.arange(len(values))
     return [RowShare(rows[rank::num_ranks], values[rank::num_ranks]) for rank in range(num_ranks)]
+
+
+def score_shares(values: np.ndarray, num_ranks: int) -> list[ScoreShare]:
+    """Scores as the reward's ranks give them; NaN is a rejected rollout."""
+    return [
+        ScoreShare.of(
+            share.rows, [Scored(None, "nothing to say") if np.isnan(v) else Scored(float(v)) for v in share.values], ()
+        )
+        for share in shares(values, num_ranks)
+    ]
 
 
 def flat(given: dict[str, list]) -> list:
@@ -37,6 +49,7 @@ def test_credit_does_not_depend_on_how_many_samplers_and_ranks_there_were(assign
     )
     arrays = {"scores": scores, "ref_logprobs": reference, "old_logprobs": old, "values": values}
     given = {"rollouts": parts} | {name: shares(array, ranks) for name, array in arrays.items()}
+    given["scores"] = score_shares(scores, ranks)
     metrics, batch = assigner.assign(0.1, None, *flat(given))
     wanted, wanted_metrics = PPO().assign_credit(Judged(made, scores, old, 8, reference, values), 0.1)
     np.testing.assert_array_equal(batch.advantages, wanted.advantages)
@@ -71,6 +84,7 @@ def test_rollouts_are_written_as_text_with_their_scores(assigner, tokenizer, tmp
     reference = np.where(rollouts.response_mask, -0.5, 0).astype(np.float32)
     arrays = {"scores": np.array([1.5], np.float32), "ref_logprobs": reference, "old_logprobs": reference * 0}
     given = {"rollouts": [rollouts]} | {name: shares(array, 1) for name, array in arrays.items()}
+    given["scores"] = score_shares(arrays["scores"], 1)
     file = tmp_path / "rollouts" / "heldout.parquet"
     metrics = assigner.evaluate(str(file), *flat(given))
     (row,) = pyarrow.parquet.read_table(file).to_pylist()
@@ -84,14 +98,14 @@ def test_rollouts_are_written_as_text_with_their_scores(assigner, tokenizer, tmp
 
 
 def assigner_of(algorithm, folder) -> CreditAssigner:
-    return CreditAssigner(algorithm, folder, max_response_tokens=8, compare_logprobs=False)
+    return CreditAssigner(algorithm, folder, max_response_tokens=8, compare_logprobs=False, max_reject_share=0.5)
 
 
 def test_a_rollout_without_a_score_is_never_trained_on(tiny_qwen2, make_rollouts):
     made = make_rollouts([(2, 3), (1, 2), (3, 5), (2, 2)], prompt_ids=[0, 0, 1, 1])
     old = np.where(made.response_mask, -0.5, 0).astype(np.float32)
     scores = np.array([1.0, np.nan, 3.0, 0.0], dtype=np.float32)
-    given = {"rollouts": [made], "scores": shares(scores, 2), "old_logprobs": shares(old, 1)}
+    given = {"rollouts": [made], "scores": score_shares(scores, 2), "old_logprobs": shares(old, 1)}
     metrics, batch = assigner_of(GRPO(kl_coef=0), tiny_qwen2).assign(0.0, None, *flat(given))
     assert (metrics["ledger/trained"], metrics["ledger/rejected"]) == (3, 1)
     kept = np.array([0, 2, 3])
@@ -104,8 +118,8 @@ def test_a_rollout_without_a_score_is_never_trained_on(tiny_qwen2, make_rollouts
 def test_a_step_without_any_score_says_so(tiny_qwen2, make_rollouts):
     made = make_rollouts([(2, 3)])
     nothing = np.full(1, np.nan, np.float32)
-    given = {"rollouts": [made], "scores": shares(nothing, 1), "old_logprobs": shares(made.engine_logprobs, 1)}
-    with pytest.raises(UserError, match="none of the step's 1 rollouts has a score"):
+    given = {"rollouts": [made], "scores": score_shares(nothing, 1), "old_logprobs": shares(made.engine_logprobs, 1)}
+    with pytest.raises(RewardError, match=r"1 of 1 rollouts got no reward, .* 1 × nothing to say"):
         assigner_of(GRPO(), tiny_qwen2).assign(0.0, None, *flat(given))
 
 
@@ -115,10 +129,10 @@ def test_remax_compares_with_the_greedy_response_to_the_same_prompt(tiny_qwen2, 
     old = np.where(made.response_mask, -0.5, 0).astype(np.float32)
     given = {
         "rollouts": [made],
-        "scores": shares(np.array([1.0, 2.0, 3.0], np.float32), 1),  # in the order of prompts: 5, 5, 7
+        "scores": score_shares(np.array([1.0, 2.0, 3.0], np.float32), 1),  # in the order of prompts: 5, 5, 7
         "old_logprobs": shares(old[[0, 2, 1]], 1),
         "greedy_rollouts": [greedy],
-        "greedy_scores": shares(np.array([10.0, 20.0], np.float32), 1),  # 5, 7
+        "greedy_scores": score_shares(np.array([10.0, 20.0], np.float32), 1),  # 5, 7
     }
     _, batch = assigner_of(ReMax(kl_coef=0), tiny_qwen2).assign(0.0, None, *flat(given))
     assert [row[mask][0] for row, mask in zip(batch.advantages, batch.rollouts.response_mask, strict=True)] == [
@@ -135,7 +149,7 @@ def test_only_groups_whose_scores_differ_are_selected_and_joined_to_those_kept(t
 
     def select(made, scores, most, kept_rollouts, kept_scores):
         given = {"kept_rollouts": kept_rollouts, "kept_scores": kept_scores, "rollouts": [made]}
-        return assigner.select(1e-6, most, *flat(given | {"scores": shares(np.array(scores, np.float32), 2)}))
+        return assigner.select(1e-6, most, *flat(given | {"scores": score_shares(np.array(scores, np.float32), 2)}))
 
     found, rollouts, scores = select(first, [1, 1, 0, 5], 3, [], [])
     assert (found, rollouts.prompt_ids.tolist(), scores.values.tolist()) == (1, [9, 9], [0, 5])

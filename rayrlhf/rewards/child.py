@@ -1,0 +1,212 @@
+"""A process that runs a reward function, from the inside: `python child.py DESCRIPTOR`.
+
+It ends when its standard input closes, in the middle of a call too: when the process that started it is gone.
+
+Run as a file, and with the standard library alone: so it starts at once and is small, and what is killed is cheap to
+replace. Samples and results are dictionaries with the fields of `Sample` and `Judged`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import json
+import operator
+import os
+import pkgutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+FIELDS = ("prompt", "response", "reference", "finished")
+MAX_TRACE_CHARACTERS = 4000
+FLOAT32_MAX = 3.4028234663852886e38
+
+Result = dict[str, Any]
+"""`{"score": …}`, or a `reason` and a `trace` with a score of None."""
+
+
+class LoadError(Exception):
+    """The function is not there, or cannot be called as rewards are."""
+
+
+def load(path: str) -> Callable[..., Any]:
+    """The function that `file.py:name` or `package.module:name` names. Raises LoadError."""
+    place, _, name = path.rpartition(":")
+    try:
+        if not place.endswith(".py"):
+            function = pkgutil.resolve_name(path)
+        else:
+            file = Path(place).absolute()
+            if not file.is_file():
+                raise LoadError("no such file")
+            sys.path.insert(0, str(file.parent))  # for what lies beside it
+            # A name of its own: the file may be called as a module is that others import.
+            spec = importlib.util.spec_from_file_location(f"reward_function_{file.stem}", file)
+            assert spec is not None and spec.loader is not None
+            module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
+            spec.loader.exec_module(module)
+            function = operator.attrgetter(name)(module)
+    except (ImportError, AttributeError) as error:
+        raise LoadError(f"{error}\n{traceback.format_exc()}") from None
+    if not callable(function):
+        raise LoadError(f"{name} is a {type(function).__name__}, not a function")
+    return function
+
+
+def taken_fields(function: Callable[..., Any], arguments: dict[str, Any]) -> list[str]:
+    """Which of FIELDS the function takes. Raises LoadError if it needs more, or takes not all of `arguments`."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # written in C, without one
+        return list(FIELDS)
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    taken = [name for name in FIELDS if name in signature.parameters or inspect.Parameter.VAR_KEYWORD in kinds]
+    try:
+        signature.bind(**dict.fromkeys(taken), **arguments)
+    except TypeError as error:
+        raise LoadError(
+            f"it cannot be called with {', '.join([*taken, *arguments])}: {error}; a reward function takes any of "
+            f"{', '.join(FIELDS)} by name, and all of `arguments`"
+        ) from None
+    return taken
+
+
+class Scorer:
+    """Calls the function; whatever it does becomes a score or a rejection."""
+
+    def __init__(self, path: str, arguments: dict[str, Any], batched: bool, timeout_s: float) -> None:
+        self._arguments, self._batched, self._timeout_s = arguments, batched, timeout_s
+        self._runner = asyncio.Runner()  # one for all calls, so that a function may keep its connections
+        self._function = load(path)
+        self._fields = taken_fields(self._function, arguments)
+        called = type(self._function).__call__  # of an object that is called like a function
+        self.asynchronous = any(map(inspect.iscoroutinefunction, (self._function, called)))
+
+    def score(self, samples: list[dict[str, Any]]) -> list[Result]:
+        """One result per sample."""
+        if self._batched:
+            return self._score_batch(samples)
+        if self.asynchronous:
+            return self._runner.run(self._score_together(samples))
+        return [self._score_one(sample) for sample in samples]
+
+    def _score_one(self, sample: dict[str, Any]) -> Result:
+        try:
+            return checked(self._result({name: sample[name] for name in self._fields}))
+        except BaseException as error:
+            return raised(error)
+
+    def _score_batch(self, samples: list[dict[str, Any]]) -> list[Result]:
+        try:
+            scores = self._result({name: [sample[name] for sample in samples] for name in self._fields})
+        except BaseException as error:
+            return [raised(error)] * len(samples)
+        if callable(getattr(scores, "tolist", None)):
+            scores = scores.tolist()
+        if not isinstance(scores, (list, tuple)):
+            return [rejected(f"a batch's scores are a {type(scores).__name__}, not a list")] * len(samples)
+        if len(scores) != len(samples):
+            return [rejected("a batch has another number of scores than responses")] * len(samples)
+        return [checked(score) for score in scores]
+
+    async def _score_together(self, samples: list[dict[str, Any]]) -> list[Result]:
+        return list(await asyncio.gather(*(self._await_one(sample) for sample in samples)))
+
+    async def _await_one(self, sample: dict[str, Any]) -> Result:
+        deadline = asyncio.timeout(self._timeout_s)
+        try:
+            async with deadline:
+                fields = {name: sample[name] for name in self._fields}
+                return checked(await self._function(**fields, **self._arguments))
+        except BaseException as error:
+            if deadline.expired():
+                return rejected(f"timed out after {self._timeout_s:g} s", traced(error))
+            return raised(error)
+
+    def _result(self, fields: dict[str, Any]) -> Any:
+        result = self._function(**fields, **self._arguments)
+        return self._runner.run(_wait_for(result)) if inspect.isawaitable(result) else result
+
+
+async def _wait_for(result: Any) -> Any:
+    return await result
+
+
+def raised(error: BaseException) -> Result:
+    """The rejection of a row that an exception came for."""
+    return rejected(f"raised {type(error).__name__}", traced(error))
+
+
+def rejected(reason: str, trace: str = "") -> Result:
+    return {"score": None, "reason": reason, "trace": trace}
+
+
+def checked(value: Any) -> Result:
+    """What someone else's code gave as a score: a finite number (True is 1), or a rejection that says what it was.
+
+    Scalars of numpy and torch count as numbers.
+    """
+    if not isinstance(value, (str, bytes)) and callable(getattr(value, "item", None)):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError):  # an array of several numbers
+            return rejected(f"the score is a {type(value).__name__} of several numbers")
+    if value is None:
+        return rejected("the score is None")
+    if not isinstance(value, (bool, int, float)):
+        return rejected(f"the score is a {type(value).__name__}, not a number")
+    if value != value:
+        return rejected("the score is NaN")
+    if abs(value) > FLOAT32_MAX:
+        return rejected("the score is infinite, or larger than a float32")
+    return {"score": float(value)}
+
+
+def traced(error: BaseException) -> str:
+    """The end of the traceback, which names what was raised and where."""
+    return "".join(traceback.format_exception(error))[-MAX_TRACE_CHARACTERS:]
+
+
+def _end_with_parent(lifeline: int) -> None:
+    """Wait until nobody holds the other end; then end, with whatever the function has started."""
+    while os.read(lifeline, 1):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main(descriptor: int) -> None:
+    """Load the function that the first message names, then answer one message after another."""
+    os.set_inheritable(descriptor, False)
+    connection = Connection(descriptor)
+    lifeline = os.dup(0)
+    with open(os.devnull, encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    try:
+        scorer = Scorer(**connection.recv())
+    except LoadError as error:
+        return _answer(connection, {"problem": str(error)})
+    except BaseException as error:
+        return _answer(connection, {"problem": f"importing it raised {type(error).__name__}\n{traced(error)}"})
+    _answer(connection, {"asynchronous": scorer.asynchronous})
+    while True:
+        try:
+            samples = connection.recv()
+        except EOFError:
+            return
+        _answer(connection, {"results": scorer.score(samples)})
+
+
+def _answer(connection: Connection, message: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(message).encode())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,119 @@
+"""A process that runs a reward function, from the outside: started, asked, killed when it is late, started again.
+
+Requests travel pickled; answers come back as JSON, because they are made where someone else's code runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from rayrlhf.rewards import child
+from rayrlhf.rewards.base import Judged, RewardError, Sample
+from rayrlhf.rewards.calls import CallError
+
+KILL_DELAY_S = 1.0
+"""What a process that awaits many calls has over `timeout_s`, to say itself which of them were late."""
+
+
+@dataclass(frozen=True)
+class ChildSetup:
+    """What a process is started for."""
+
+    path: str
+    arguments: dict[str, Any]
+    batched: bool
+    timeout_s: float
+
+
+class Child:
+    """One process, replaced whenever it dies; used by one thread at a time."""
+
+    def __init__(self, setup: ChildSetup, start_s: float) -> None:
+        self._setup, self._start_s = setup, start_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._awaits = False
+
+    def start(self) -> bool:
+        """Start the process and import the function; True if that is `async`. Raises RewardError if it cannot be."""
+        ours, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: the file's folder does not come first, where modules have names like `http`.
+                [sys.executable, "-P", child.__file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.PIPE,  # never written to: the child ends when it closes, so when we die
+                start_new_session=True,  # so that what the function itself starts can be killed with it
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            )
+        self._connection = ours
+        try:
+            hello = self._ask(vars(self._setup), self._start_s)
+        except CallError as error:
+            raise RewardError(
+                f"reward.source.path {self._setup.path!r}: importing the function failed: {error.judged.reason}; "
+                "mend the module, or raise start_s if it needs longer"
+            ) from None
+        if problem := hello.get("problem"):
+            self.kill()
+            raise RewardError(f"reward.source.path {self._setup.path!r}: {problem}")
+        self._awaits = hello["asynchronous"] and not self._setup.batched
+        return bool(hello["asynchronous"])
+
+    def call(self, samples: Sequence[Sample]) -> list[Judged]:
+        """The function's scores. Raises CallError if the process crashed or was late; the next call has a new one."""
+        if self._process is None:
+            try:
+                self.start()
+            except RewardError as error:
+                raise CallError("a new process could not load the function", str(error)) from None
+        answer = self._ask(
+            [vars(sample) for sample in samples], self._setup.timeout_s, KILL_DELAY_S if self._awaits else 0.0
+        )
+        return [Judged(**result) for result in answer["results"]]
+
+    def _ask(self, message: Any, limit_s: float, delay_s: float = 0.0) -> dict[str, Any]:
+        assert self._connection is not None
+        try:
+            self._connection.send(message)
+            if not self._connection.poll(limit_s + delay_s):
+                self.kill()
+                raise CallError(f"timed out after {limit_s:g} s")
+            answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            raise CallError(self._cause_of_death()) from None
+        return answer
+
+    def _cause_of_death(self) -> str:
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it lives on and closed the connection
+            self._process.wait(1.0)
+        code = self._process.poll()
+        self.kill()
+        if code is None:
+            return "the process closed its connection"
+        if code < 0:
+            return f"the process was killed by signal {-code} ({signal.strsignal(-code)})"
+        return f"the process exited with code {code}"
+
+    def kill(self) -> None:
+        """End the process and what it started."""
+        if self._process is None or self._connection is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._connection.close()
+        self._process = self._connection = None

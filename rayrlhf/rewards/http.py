@@ -1,0 +1,118 @@
+"""A reward that a server gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+
+from rayrlhf.config import ConfigError
+from rayrlhf.rewards.base import Judge, Judged, Sample, TextReward
+from rayrlhf.rewards.calls import CallConfig, CallError, judge_in_calls
+from rayrlhf.rewards.child import checked
+
+ENVIRONMENT = "env:"
+MAX_TRACE_CHARACTERS = 500
+PASSING = (408, 425, 429)
+"""Refusals, other than the server's own failures (5xx), that the same request may not meet again."""
+ABOUT_ROWS = (400, 413, 422)
+"""Refusals that one of several rows may be the reason for."""
+
+
+class HttpReward(TextReward, CallConfig):
+    """POST `{"prompts": […], "responses": […], "references": […]}` → `{"scores": […]}`, as many as responses.
+
+    References are null where the data have none. Connections that fail, late answers and the statuses 408, 425, 429
+    and 5xx are tried again.
+    """
+
+    kind: Literal["http"] = "http"
+    url: str
+    headers: dict[str, str] = Field(default_factory=dict)
+    """A value `env:NAME` is that environment variable's of the worker, so that secrets stay out of configurations."""
+    batch_size: PositiveInt = 32
+    """Responses per request."""
+    num_retries: NonNegativeInt = 3
+    backoff_s: NonNegativeFloat = 0.5
+    """Wait before the first retry; each further one doubles it, up to 30 s."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("write it with http:// or https://")
+        return url
+
+    def start(self) -> HttpJudge:
+        return HttpJudge(self)
+
+
+class HttpJudge(Judge):
+    """Asks the server. Raises ConfigError for a header whose environment variable is not set."""
+
+    def __init__(self, config: HttpReward) -> None:
+        self._config = config
+        self._headers = {name: _header(name, value) for name, value in config.headers.items()}
+        self._ssl = ssl.create_default_context()  # takes longer than many a request: made once
+
+    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+        config = self._config
+        return judge_in_calls(samples, self._call, config.batch_size, config, config.backoff_s)
+
+    def _call(self, samples: Sequence[Sample]) -> list[Judged]:
+        status, body, answer = asyncio.run(self._post(samples))
+        text = body[:MAX_TRACE_CHARACTERS]
+        if status != 200:
+            passing = status >= 500 or status in PASSING
+            raise CallError(f"HTTP {status}", text, retry=passing, split=passing or status in ABOUT_ROWS)
+        if answer is None:
+            raise CallError("the answer is not JSON", text)
+        scores = answer.get("scores") if isinstance(answer, dict) else None
+        if not isinstance(scores, list):
+            raise CallError('the answer has no list "scores"', text)
+        if len(scores) != len(samples):
+            raise CallError("the answer has another number of scores than responses", text)
+        return [Judged(**checked(score)) for score in scores]
+
+    async def _post(self, samples: Sequence[Sample]) -> tuple[int, str, Any]:
+        """(status, body, the body read as JSON or None)."""
+        import httpx
+
+        content = {
+            "prompts": [sample.prompt for sample in samples],
+            "responses": [sample.response for sample in samples],
+            "references": [sample.reference for sample in samples],
+        }
+        # Written in ASCII: half of a surrogate pair, which JSON data may hold, has no UTF-8.
+        body, headers = json.dumps(content), {"Content-Type": "application/json"} | self._headers
+        try:
+            # httpx's own limits are for each read: a server that sends a byte now and then would never be late.
+            async with (
+                asyncio.timeout(self._config.timeout_s),
+                httpx.AsyncClient(verify=self._ssl, timeout=None) as client,
+            ):
+                response = await client.post(self._config.url, content=body, headers=headers)
+        except TimeoutError:
+            raise CallError(f"timed out after {self._config.timeout_s:g} s") from None
+        except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise CallError("no connection", str(error), split=False) from None
+        except httpx.HTTPError as error:
+            raise CallError(f"the connection failed ({type(error).__name__})", str(error)) from None
+        try:
+            return response.status_code, response.text, response.json()
+        except ValueError:
+            return response.status_code, response.text, None
+
+
+def _header(name: str, value: str) -> str:
+    if not value.startswith(ENVIRONMENT):
+        return value
+    variable = value.removeprefix(ENVIRONMENT)
+    if variable not in os.environ:
+        raise ConfigError(f"reward.source.headers.{name}: {value!r}, but {variable} is not set where the worker runs")
+    return os.environ[variable]

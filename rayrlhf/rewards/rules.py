@@ -1,0 +1,188 @@
+"""Rewards that rules give: patterns, equal answers, equal numbers, lengths, formats."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from rayrlhf.config import Config
+from rayrlhf.rewards.base import Judge, Judged, Sample, TextReward
+from rayrlhf.rewards.names import check_names_differ
+from rayrlhf.rewards.numbers import final_number, is_near
+
+NO_REFERENCE = "the row has no reference"
+
+FORMATS = {
+    "think": re.compile(r"\s*<think>(?:(?!</?think>).)*</think>(?:(?!</?think>).)*\S\s*", re.DOTALL),
+    "think_answer": re.compile(
+        r"\s*<think>(?:(?!</?think>).)*</think>\s*<answer>(?:(?!</?answer>).)*</answer>\s*", re.DOTALL
+    ),
+    "boxed": re.compile(r".*\\boxed\{(?=\s*[^\s}])[^\n]*\}[^\n]*\s*", re.DOTALL),
+    "hashes": re.compile(r"(?:(?!####).)*\n?#### ?\S[^\n]*\s*", re.DOTALL),
+}
+"""What the whole response must match."""
+
+
+class CannotJudge(Exception):
+    """A rule does not apply to this row; the message is the reason of its rejection."""
+
+
+class BaseRule(Config):
+    """What all rules share."""
+
+    weight: FiniteFloat = 1.0
+    name: str = ""
+    """What the rule's own score is called in the metrics; empty is its kind."""
+
+    def score(self, sample: Sample) -> float:
+        """From 0 to 1, before weighting. Raises CannotJudge."""
+        raise NotImplementedError
+
+
+class RegexRule(BaseRule):
+    """1 where the pattern is found, else 0.
+
+    Patterns run in the worker itself: one that needs exponential time on some text, such as `(a+)+$`, stops the run.
+    """
+
+    kind: Literal["regex"] = "regex"
+    pattern: str
+    """Python's syntax; `(?s)`, `(?m)` and `(?i)` at its start set flags."""
+    on: Literal["response", "prompt"] = "response"
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        return pattern
+
+    def score(self, sample: Sample) -> float:
+        return float(re.search(self.pattern, sample.response if self.on == "response" else sample.prompt) is not None)
+
+
+class ExactRule(BaseRule):
+    """1 where the response equals the reference, else 0. Rows without a reference are rejected."""
+
+    kind: Literal["exact"] = "exact"
+    normalize: bool = True
+    """Compare without regard to case, width of characters (NFKC) and amount of white space."""
+
+    def score(self, sample: Sample) -> float:
+        if sample.reference is None:
+            raise CannotJudge(NO_REFERENCE)
+        return float(self._normal(sample.response) == self._normal(sample.reference))
+
+    def _normal(self, text: str) -> str:
+        return " ".join(unicodedata.normalize("NFKC", text).casefold().split()) if self.normalize else text
+
+
+class NumericRule(BaseRule):
+    """1 where the response's final number is the reference's, else 0. Rows whose reference has no number are rejected.
+
+    `$1,080` is 1080, `12.0` is 12, `50%` is 50; fractions are two numbers.
+    """
+
+    kind: Literal["numeric"] = "numeric"
+    after: str | None = None
+    r"""Text before the final number, such as `####` or `\boxed{`: the first number after its last occurrence counts,
+    and a response without it gets 0. Null takes the last number. In a reference the marker may be missing."""
+    tolerance: NonNegativeFloat = 0.0
+    """Largest difference of numbers that are called equal."""
+
+    def score(self, sample: Sample) -> float:
+        if sample.reference is None:
+            raise CannotJudge(NO_REFERENCE)
+        wanted = final_number(sample.reference, self.after, needs_marker=False)
+        if wanted is None:
+            raise CannotJudge("the row's reference has no number")
+        found = final_number(sample.response, self.after, needs_marker=True)
+        return float(found is not None and is_near(found, wanted, self.tolerance))
+
+
+class LengthRule(BaseRule):
+    """1 from `min` to `max` characters, falling in a straight line to 0 at `falloff` characters outside."""
+
+    kind: Literal["length"] = "length"
+    min: NonNegativeInt = 0
+    max: PositiveInt
+    falloff: NonNegativeInt = 0
+    """0 is a step."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> LengthRule:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is more than max {self.max}: swap them")
+        return self
+
+    def score(self, sample: Sample) -> float:
+        length = len(sample.response)
+        outside = max(self.min - length, length - self.max, 0)
+        if not outside:
+            return 1.0
+        return max(0.0, 1 - outside / self.falloff) if self.falloff else 0.0
+
+
+class FormatRule(BaseRule):
+    r"""1 where the whole response has the format, else 0.
+
+    `think`: `<think>…</think>` once, then an answer. `think_answer`: that, with the answer in `<answer>…</answer>` and
+    nothing after it. `boxed`: `\boxed{…}` in the last line. `hashes`: ends with its only `#### …`, as GSM8K's do.
+    """
+
+    kind: Literal["format"] = "format"
+    format: Literal["think", "think_answer", "boxed", "hashes"]
+
+    def score(self, sample: Sample) -> float:
+        return float(FORMATS[self.format].fullmatch(sample.response) is not None)
+
+
+Rule = Annotated[RegexRule | ExactRule | NumericRule | LengthRule | FormatRule, Field(discriminator="kind")]
+
+
+class RulesReward(TextReward):
+    """Σ weight · score over the rules."""
+
+    kind: Literal["rules"] = "rules"
+    rules: list[Rule] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> RulesReward:
+        check_names_differ(self.part_names)
+        return self
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        return tuple(rule.name or rule.kind for rule in self.rules)
+
+    @property
+    def needs_references(self) -> bool:
+        return any(isinstance(rule, ExactRule | NumericRule) for rule in self.rules)
+
+    def start(self) -> RulesJudge:
+        return RulesJudge(self)
+
+
+class RulesJudge(Judge):
+    """Applies the rules."""
+
+    def __init__(self, config: RulesReward) -> None:
+        self._config = config
+
+    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+        return [self._judge_one(sample) for sample in samples]
+
+    def _judge_one(self, sample: Sample) -> Judged:
+        rules = self._config.rules
+        try:
+            scores = [rule.score(sample) for rule in rules]
+        except CannotJudge as error:
+            return Judged(None, str(error))
+        total = sum(rule.weight * score for rule, score in zip(rules, scores, strict=True))
+        return Judged(total, parts=dict(zip(self._config.part_names, scores, strict=True)))

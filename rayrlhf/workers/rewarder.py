@@ -1,0 +1,95 @@
+"""The reward's workers: rollouts as text to functions, servers and rules, as tokens to reward models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from rayrlhf.data.batching import plan_microbatches
+from rayrlhf.models import load_tokenizer
+from rayrlhf.rewards import Reward, RewardModelReward, SingleReward, SumReward, singles
+from rayrlhf.rewards.base import Judge, Sample
+from rayrlhf.types import IntArray, Rollouts
+from rayrlhf.workers.parallel import Ranks
+from rayrlhf.workers.score_share import ScoreShare
+from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
+from rayrlhf.workers.text_scorer import TextScorer, scored
+
+
+class Rewarder:
+    """r(x, y) of whole responses by any reward; what it cannot score is rejected with a reason, never scored as 0.
+
+    references: the known good answers by prompt id, None for prompts without one; None if the data have none at all.
+    Raises UserError for a reward that cannot work here.
+    """
+
+    def __init__(
+        self,
+        source: Reward,
+        config: ScorerConfig,
+        tokenizer_folder: str,
+        references: Sequence[str | None] | None,
+        ranks: Ranks,
+    ) -> None:
+        self._source, self._config, self._ranks = source, config, ranks
+        self._references = references
+        self._judges = [self._start(single) for single in singles(source)]
+        self._has_models = any(isinstance(single, RewardModelReward) for single in singles(source))
+        self._needs_texts = any(isinstance(judge, Judge) for judge in self._judges)
+        self._tokenizer: Any = load_tokenizer(tokenizer_folder) if self._needs_texts else None
+
+    def score(self, *parts: Rollouts) -> ScoreShare:
+        """This rank's share of the scores."""
+        rollouts = Rollouts.concat(parts)
+        rows = self._own_rows(rollouts)
+        own = Rollouts(**{field.name: getattr(rollouts, field.name)[rows] for field in fields(Rollouts)})
+        if not len(rows):
+            return ScoreShare.of(rows, [], self._source.part_names)
+        samples = decode_samples(own, self._tokenizer, self._references) if self._needs_texts else []
+        by_judge = [
+            scored(judge, own) if isinstance(judge, RewardModelScorer) else judge.judge(samples)
+            for judge in self._judges
+        ]
+        if isinstance(self._source, SumReward):
+            judged = [self._source.combine(results) for results in zip(*by_judge, strict=True)]
+        else:
+            (judged,) = by_judge
+        return ScoreShare.of(rows, judged, self._source.part_names)
+
+    def _start(self, source: SingleReward) -> Judge | RewardModelScorer:
+        if isinstance(source, RewardModelReward):
+            # The rows are shared out here, for all parts alike: each model sees all that this rank has.
+            alone = Ranks(joins=False)
+            scorer = RewardModelScorer(source.model, source.pooling, source.normalize, self._config, alone)
+            return TextScorer(source, scorer) if source.retokenize else scorer
+        return source.start()
+
+    def _own_rows(self, rollouts: Rollouts) -> IntArray:
+        """[n] int64, ascending. Models share by tokens, which are what costs them time; others by rows."""
+        if not self._has_models:
+            return np.arange(self._ranks.rank, len(rollouts), self._ranks.world_size)
+        plan = plan_microbatches(rollouts.lengths, self._config.max_tokens_per_microbatch, self._ranks.world_size)
+        return np.array(sorted(row for microbatch in plan[self._ranks.rank] for row in microbatch), dtype=np.int64)
+
+
+def decode_samples(rollouts: Rollouts, tokenizer: Any, references: Sequence[str | None] | None) -> list[Sample]:
+    """The rollouts as text, without special tokens, each with its prompt's reference."""
+    return [
+        Sample(
+            prompt=tokenizer.decode(tokens[:start], skip_special_tokens=True),
+            response=tokenizer.decode(tokens[start:end], skip_special_tokens=True),
+            reference=references[prompt_id] if references is not None else None,
+            finished=bool(finished),
+        )
+        for tokens, start, end, prompt_id, finished in zip(
+            rollouts.tokens,
+            rollouts.prompt_lengths,
+            rollouts.lengths,
+            rollouts.prompt_ids,
+            rollouts.finished,
+            strict=True,
+        )
+    ]

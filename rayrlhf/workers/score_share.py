@@ -1,0 +1,118 @@
+"""Scores of a step's rollouts as the reward's ranks give them: some rows rejected, parts beside the sum."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rayrlhf.rewards.base import Judged, RewardError
+from rayrlhf.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a rollout has no score."""
+
+    reason: str
+    """Equal for rows that failed alike."""
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreShare:
+    """What one rank of the reward gave for the rollouts `rows` of the step, or all ranks together."""
+
+    rows: IntArray  # [n] int64, ascending
+    values: FloatArray  # [n] float32, NaN where the rollout is rejected
+    part_values: FloatArray  # [n, K] float32, the scores that a value is made of, NaN where it is rejected
+    part_names: tuple[str, ...]  # K names
+    rejections: dict[int, Rejection]  # by row of the step
+
+    @staticmethod
+    def of(rows: IntArray, judged: Sequence[Judged], part_names: tuple[str, ...]) -> ScoreShare:
+        """One result per row."""
+        missing = dict.fromkeys(part_names, np.nan)
+        parts = [list((result.parts if result.score is not None else missing).values()) for result in judged]
+        assert all(result.score is None or tuple(result.parts) == part_names for result in judged)
+        return ScoreShare(
+            rows=rows,
+            values=np.array([np.nan if r.score is None else r.score for r in judged], dtype=np.float32),
+            part_values=np.array(parts, dtype=np.float32).reshape(len(rows), len(part_names)),
+            part_names=part_names,
+            rejections={
+                int(row): Rejection(result.reason, result.trace)
+                for row, result in zip(rows, judged, strict=True)
+                if result.score is None
+            },
+        )
+
+    @staticmethod
+    def merge(shares: Sequence[ScoreShare], num_rows: int) -> ScoreShare:
+        """The shares of all ranks as one, rows in order: every row must be there exactly once."""
+        rows = np.concatenate([share.rows for share in shares])
+        assert np.array_equal(np.sort(rows), np.arange(num_rows)), "ranks did not cover every row exactly once"
+        names = {share.part_names for share in shares}
+        assert len(names) == 1, f"ranks disagree about the reward's parts: {sorted(names)}"
+        order = np.argsort(rows)
+        rejections = {row: why for share in shares for row, why in share.rejections.items()}
+        return ScoreShare(
+            rows=rows[order],
+            values=np.concatenate([share.values for share in shares])[order],
+            part_values=np.concatenate([share.part_values for share in shares])[order],
+            part_names=names.pop(),
+            rejections={row: rejections[row] for row in sorted(rejections)},
+        )
+
+    def take(self, rows: IntArray) -> ScoreShare:
+        """The given entries, numbered anew from 0."""
+        kept = {new: self.rejections[int(self.rows[old])] for new, old in enumerate(rows) if np.isnan(self.values[old])}
+        return ScoreShare(np.arange(len(rows)), self.values[rows], self.part_values[rows], self.part_names, kept)
+
+    @staticmethod
+    def join(shares: Sequence[ScoreShare]) -> ScoreShare:
+        """Whole sets of rows, one behind the other."""
+        starts = np.cumsum([0, *(len(share.rows) for share in shares)])
+        moved = [
+            replace(
+                share,
+                rows=share.rows + start,
+                rejections={row + int(start): why for row, why in share.rejections.items()},
+            )
+            for share, start in zip(shares, starts, strict=False)
+        ]
+        return ScoreShare.merge(moved, int(starts[-1]))
+
+    @property
+    def accepted(self) -> BoolArray:
+        """[n], False where the rollout is rejected and must not be trained on."""
+        return ~np.isnan(self.values)
+
+    def metrics(self) -> dict[str, float]:
+        """The mean of each part over the rollouts that have scores, and the share of those that have none."""
+        accepted = self.accepted
+        figures = {"reward/rejected_share": float(1 - accepted.mean())}
+        if accepted.any():
+            means = self.part_values[accepted].mean(0, dtype=np.float64)
+            figures |= {f"reward/{name}_mean": float(mean) for name, mean in zip(self.part_names, means, strict=True)}
+        return figures
+
+
+def check_rejections(merged: ScoreShare, max_share: float) -> None:
+    """Raises RewardError if more than `max_share` of all rollouts are rejected, or none is left.
+
+    The message has each reason with its count, the most frequent first, and the first row's details.
+    """
+    total, rejections = len(merged.rows), merged.rejections
+    if not rejections or (len(rejections) <= max_share * total and len(rejections) < total):
+        return
+    counts = Counter(rejection.reason for rejection in rejections.values())
+    reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.most_common())
+    row, first = next(((row, why) for row, why in rejections.items() if why.trace), next(iter(rejections.items())))
+    details = f"\nrow {row}: {first.reason}\n{first.trace}".rstrip() if first.trace else ""
+    raise RewardError(
+        f"{len(rejections)} of {total} rollouts got no reward, more than reward.max_reject_share={max_share:g} allows: "
+        f"{reasons}; mend the reward, or raise reward.max_reject_share{details}"
+    )

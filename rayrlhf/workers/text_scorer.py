@@ -1,0 +1,85 @@
+"""A reward model that reads text: responses in the tokens of its own tokenizer, which need not be the policy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rayrlhf.data.account import Rejected
+from rayrlhf.data.records import PromptText
+from rayrlhf.data.sequences import Sequences, TokenRow
+from rayrlhf.data.templates import CustomTemplate
+from rayrlhf.data.templates.base import encode_texts
+from rayrlhf.models import load_tokenizer, read_model_config
+from rayrlhf.rewards.base import Judge, Judged, RewardError, Sample
+from rayrlhf.rewards.reward_model import RewardModelReward
+from rayrlhf.types import Rollouts
+from rayrlhf.workers.scorer import RewardModelScorer
+
+
+class TextScorer(Judge):
+    """Encodes prompt and response as reward-model training does, and scores them.
+
+    Raises UserError for a template that the model's tokenizer cannot fill.
+    """
+
+    def __init__(self, source: RewardModelReward, scorer: RewardModelScorer) -> None:
+        self._template = source.template or CustomTemplate(text="{prompt}")
+        self._scorer = scorer
+        self._tokenizer: Any = load_tokenizer(source.model)
+        try:
+            self._template.encode(PromptText.of("?"), self._tokenizer)
+        except Rejected as error:
+            raise RewardError(f"reward.source.template: {error.detail}; choose another for {source.model!r}") from None
+        self._max_tokens = getattr(read_model_config(source.model), "max_position_embeddings", None)
+
+    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+        """One result per sample; what is longer than the model reads is rejected."""
+        rows = self._encode(samples)
+        results = [self._too_long(row) for row in rows]
+        kept = [row for row, result in zip(rows, results, strict=True) if result is None]
+        judged = iter(scored(self._scorer, as_rollouts(kept)) if kept else [])
+        return [next(judged) if result is None else result for result in results]
+
+    def _encode(self, samples: Sequence[Sample]) -> list[TokenRow]:
+        prompts = self._template.encode_batch([PromptText.of(sample.prompt) for sample in samples], self._tokenizer)
+        responses = encode_texts([s.response for s in samples], self._tokenizer, add_special_tokens=False)
+        eos = self._tokenizer.eos_token_id
+        return [
+            (prompt, [*response, eos] if sample.finished else response)
+            for prompt, response, sample in zip(prompts, responses, samples, strict=True)
+        ]
+
+    def _too_long(self, row: TokenRow) -> Judged | None:
+        if self._max_tokens is None or len(row[0]) + len(row[1]) <= self._max_tokens:
+            return None
+        return Judged(None, f"longer than the {self._max_tokens} tokens that the reward model reads")
+
+
+def scored(scorer: RewardModelScorer, rollouts: Rollouts) -> list[Judged]:
+    """One result per rollout, ordered as `Rollouts.concat` orders; a model that overflows gives no score."""
+    share = scorer.score(rollouts)
+    scores = np.empty(len(rollouts), dtype=np.float32)
+    scores[share.rows] = share.values
+    return [
+        Judged(float(score)) if np.isfinite(score) else Judged(None, "the model's score is not finite")
+        for score in scores
+    ]
+
+
+def as_rollouts(rows: Sequence[TokenRow]) -> Rollouts:
+    """(prompt ids, response ids) as rollouts that keep this order; nothing is known of how they were sampled."""
+    sequences = Sequences.build(rows)
+    tokens = sequences.padded(np.arange(len(rows))).astype(np.int32)
+    return Rollouts(
+        tokens=tokens,
+        prompt_lengths=sequences.prompt_lengths,
+        lengths=sequences.lengths.astype(np.int32),
+        engine_logprobs=np.zeros(tokens.shape, dtype=np.float32),
+        finished=np.ones(len(rows), dtype=bool),
+        prompt_ids=np.arange(len(rows)),
+        sample_ids=np.zeros(len(rows), dtype=np.int32),
+        versions=np.zeros(len(rows), dtype=np.int64),
+    )

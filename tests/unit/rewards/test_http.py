@@ -1,0 +1,187 @@
+"""Rewards from a real server on this machine: what is sent, and what becomes of bad answers."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from rayrlhf.config import ConfigError
+from rayrlhf.rewards import HttpReward, Sample
+
+GOOD, BAD = Sample("q", "good", "a", True), Sample("q", "bad", None, True)
+ROWS = [GOOD, BAD, GOOD, GOOD]
+
+Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
+
+
+class Server:
+    """Answers as the test tells it to, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = good_scores
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server._lock:
+                    server.asked.append(content)
+                    server.headers.append(dict(self.headers))
+                    server.now += 1
+                    server.most = max(server.most, server.now)
+                status, body = server.answer(content)
+                with server._lock:
+                    server.now -= 1
+                with contextlib.suppress(ConnectionError):  # whoever asked has given up
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        self.wfile.flush()
+                        time.sleep(server.seconds_per_byte)
+
+            def log_message(self, *args: Any) -> None:
+                """Nothing on the terminal."""
+
+        self.seconds_per_byte = 0.0
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/score"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def good_scores(content: dict[str, Any]) -> tuple[int, bytes]:
+    return 200, json.dumps({"scores": [float(len(response)) for response in content["responses"]]}).encode()
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def judge(server: Server, rows, **settings):
+    settings = {"timeout_s": 20.0, "num_retries": 0, "backoff_s": 0.0} | settings
+    return HttpReward(url=server.url, **settings).start().judge(rows)
+
+
+def test_scores_come_back_in_the_order_of_the_samples(server):
+    rows = [Sample("", "x" * length, None, True) for length in (5, 3, 8, 1, 2)]
+    assert [r.score for r in judge(server, rows, batch_size=2, max_concurrency=3)] == [5.0, 3.0, 8.0, 1.0, 2.0]
+    assert sorted(len(content["responses"]) for content in server.asked) == [1, 2, 2]
+
+
+def test_the_request_holds_prompts_responses_and_references(server):
+    judge(server, [GOOD, BAD])
+    assert server.asked == [{"prompts": ["q", "q"], "responses": ["good", "bad"], "references": ["a", None]}]
+
+
+def test_text_that_has_no_utf8_arrives_nonetheless(server):
+    assert judge(server, [Sample("q", "한국", "\ud83d", True)])[0].score == 2.0
+    assert server.asked[0]["references"] == ["\ud83d"]
+
+
+def test_a_header_may_come_from_the_environment(server, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    judge(server, [GOOD], headers={"Authorization": "env:MY_KEY", "X-Plain": "as it is"})
+    assert (server.headers[0]["Authorization"], server.headers[0]["X-Plain"]) == ("secret", "as it is")
+
+
+def test_a_header_whose_variable_is_not_set_is_refused_by_name(monkeypatch):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"headers\.Authorization: 'env:MY_KEY', but MY_KEY is not set"):
+        HttpReward(url="http://127.0.0.1", headers={"Authorization": "env:MY_KEY"}).start()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (500, b"overloaded", "HTTP 500"),
+        (422, b"no such field", "HTTP 422"),
+        (200, b"<html>", "the answer is not JSON"),
+        (200, b"[1, 1, 1, 1]", 'the answer has no list "scores"'),
+        (200, b'{"scores": 1}', 'the answer has no list "scores"'),
+        (200, b'{"scores": []}', "the answer has another number of scores than responses"),
+        (200, b'{"scores": [null]}', "the score is None"),
+        (200, b'{"scores": ["1"]}', "the score is a str, not a number"),
+        (200, b'{"scores": [NaN]}', "the score is NaN"),
+        (200, b'{"scores": [1e999]}', "the score is infinite, or larger than a float32"),
+    ],
+)
+def test_one_bad_row_is_rejected_with_the_reason_and_its_neighbours_are_not(server, status, body, reason):
+    server.answer = lambda content: (status, body) if "bad" in content["responses"] else good_scores(content)
+    judged = judge(server, ROWS)
+    assert [result.score for result in judged] == [4.0, None, 4.0, 4.0]
+    assert judged[1].reason == reason
+    assert status == 200 or judged[1].trace == body.decode()
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time(server):
+    ended = threading.Event()
+    server.answer = lambda content: (200, str(ended.wait(30)).encode())
+    started = time.monotonic()
+    assert judge(server, [GOOD], timeout_s=0.5)[0].reason == "timed out after 0.5 s"
+    assert time.monotonic() - started < 10
+    ended.set()
+
+
+def test_a_server_that_answers_byte_by_byte_is_late_as_well(server):
+    server.seconds_per_byte = 0.2
+    assert judge(server, [GOOD], timeout_s=0.5)[0].reason == "timed out after 0.5 s"
+
+
+def test_a_server_that_recovers_is_asked_again(server):
+    server.answer = lambda content: (503, b"") if len(server.asked) < 3 else good_scores(content)
+    assert judge(server, [GOOD], num_retries=2)[0].score == 4.0
+    assert len(server.asked) == 3
+
+
+def test_the_wait_before_a_retry_doubles(server):
+    server.answer = lambda content: (503, b"")
+    started = time.monotonic()
+    assert judge(server, [GOOD], num_retries=2, backoff_s=0.3)[0].reason == "HTTP 503"
+    assert time.monotonic() - started >= 0.3 + 0.6
+
+
+def test_a_refusal_that_no_retry_can_change_is_not_repeated(server):
+    server.answer = lambda content: (401, b"who are you?")
+    judged = judge(server, ROWS, num_retries=3)
+    assert {(result.reason, result.trace) for result in judged} == {("HTTP 401", "who are you?")}
+    assert len(server.asked) == 1
+
+
+def test_no_more_requests_are_open_than_configured(server):
+    def slowly(content):
+        time.sleep(0.2)
+        return good_scores(content)
+
+    server.answer = slowly
+    judge(server, ROWS * 2, batch_size=1, max_concurrency=3)
+    assert server.most == 3
+
+
+def test_a_server_that_is_not_there_rejects_every_row(server):
+    server.http.shutdown()
+    server.http.server_close()
+    judged = judge(server, ROWS)
+    assert {result.reason for result in judged} == {"no connection"}
+    assert judged[0].trace
+
+
+def test_an_address_that_is_not_http_is_refused():
+    with pytest.raises(ValidationError, match="write it with http:// or https://"):
+        HttpReward(url="localhost:8000")

@@ -1,0 +1,221 @@
+"""The reward's workers: texts, references and rows that reach the reward; shares of ranks; models beside rules."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from rayrlhf.models import RewardStatistics, ScalarModel
+from rayrlhf.rewards import Judged, Reward, RewardError
+from rayrlhf.types import Rollouts, RowShare
+from rayrlhf.workers.parallel import Ranks
+from rayrlhf.workers.rewarder import Rewarder
+from rayrlhf.workers.score_share import Rejection, ScoreShare, check_rejections
+from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
+
+LENGTH = {"kind": "length", "max": 1, "falloff": 100}
+
+
+def reward(**tree) -> Reward:
+    return TypeAdapter(Reward).validate_python(tree)
+
+
+@pytest.fixture(scope="module")
+def make_model(tiny_qwen2, tokenizer, tmp_path_factory):
+    """`make_model(seed)`: folder of a reward model with a random head."""
+
+    def make(seed: int) -> str:
+        model = ScalarModel.load(tiny_qwen2)
+        torch.nn.init.normal_(model.model.score.weight, generator=torch.Generator().manual_seed(seed))
+        model.statistics = RewardStatistics(0.5, 2.0)
+        folder = tmp_path_factory.mktemp("models") / str(seed)
+        model.save(folder, tokenizer)
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture
+def make_texts(tokenizer):
+    """`make_texts([(prompt, response, finished)])`: rollouts of these texts, the last prompt first."""
+
+    def make(*texts: tuple[str, str, bool]) -> Rollouts:
+        rows = []
+        for prompt, response, finished in texts:
+            end = [tokenizer.eos_token_id] if finished else []
+            rows.append((tokenizer(prompt).input_ids, [*tokenizer(response).input_ids, *end]))
+        lengths = np.array([len(p) + len(r) for p, r in rows], dtype=np.int32)
+        tokens = np.zeros((len(rows), lengths.max()), dtype=np.int32)
+        for row, (prompt_ids, response_ids) in enumerate(rows):
+            tokens[row, : lengths[row]] = prompt_ids + response_ids
+        order = slice(None, None, -1)
+        return Rollouts(
+            tokens=tokens[order],
+            prompt_lengths=np.array([len(p) for p, _ in rows], dtype=np.int32)[order],
+            lengths=lengths[order],
+            engine_logprobs=np.zeros(tokens.shape, dtype=np.float32)[order],
+            finished=np.array([finished for *_, finished in texts])[order],
+            prompt_ids=np.arange(len(rows))[order],
+            sample_ids=np.zeros(len(rows), dtype=np.int32),
+            versions=np.zeros(len(rows), dtype=np.int64),
+        )
+
+    return make
+
+
+def test_a_reward_sees_texts_without_special_tokens_and_each_prompts_reference(make_texts, tiny_qwen2, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "GIVEN = [('안녕하세요?', '네.', 'yes', True), ('불고기용 고기', '한우도', None, False)]\n"
+        "def f(prompt, response, reference, finished): return GIVEN.index((prompt, response, reference, finished))\n"
+    )
+    rollouts = make_texts(("안녕하세요?", "네.", True), ("불고기용 고기", "한우도", False))
+    rewarder = Rewarder(reward(kind="function", path=f"{file}:f"), ScorerConfig(), tiny_qwen2, ["yes", None], Ranks())
+    share = rewarder.score(rollouts)
+    assert (share.rows.tolist(), share.values.tolist(), share.rejections) == ([0, 1], [0.0, 1.0], {})
+    assert (share.part_names, share.part_values.shape) == ((), (2, 0))
+
+
+def test_data_without_references_give_none(make_texts, tiny_qwen2):
+    rewarder = Rewarder(reward(kind="rules", rules=[{"kind": "exact"}]), ScorerConfig(), tiny_qwen2, None, Ranks())
+    share = rewarder.score(make_texts(("a", "b", True)))
+    assert np.isnan(share.values).all()
+    assert share.rejections == {0: Rejection("the row has no reference")}
+
+
+def test_a_rejected_rollout_has_no_score_and_its_neighbours_have(make_texts, tiny_qwen2, tmp_path):
+    (tmp_path / "mine.py").write_text("def f(response): return 1 / (response != 'No idea.')")
+    source = reward(kind="function", path=f"{tmp_path}/mine.py:f", num_retries=0)
+    share = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks()).score(
+        make_texts(("Hello", "Look it up.", True), ("Hello", "No idea.", True), ("Hello", "Nine.", True))
+    )
+    np.testing.assert_array_equal(share.values, np.array([1.0, np.nan, 1.0], dtype=np.float32))
+    assert share.accepted.tolist() == [True, False, True]
+    assert share.rejections[1].reason == "raised ZeroDivisionError"
+    assert "division by zero" in share.rejections[1].trace
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 5])
+@pytest.mark.parametrize("with_model", [False, True])
+def test_the_ranks_together_score_every_row_once_whatever_their_number(
+    make_rollouts, make_model, tiny_qwen2, num_ranks, with_model
+):
+    parts = [{"source": {"kind": "rules", "rules": [LENGTH]}}]
+    if with_model:
+        parts.append({"weight": 0.5, "source": {"kind": "reward_model", "model": make_model(0)}})
+    source = reward(kind="sum", parts=parts)
+    config = ScorerConfig(max_tokens_per_microbatch=16)
+    rollouts = make_rollouts([(2, 3), (1, 9), (4, 1), (3, 6)])
+    shares = [
+        Rewarder(source, config, tiny_qwen2, None, Ranks(rank, num_ranks, joins=False)).score(rollouts)
+        for rank in range(num_ranks)
+    ]
+    merged = ScoreShare.merge(shares[::-1], len(rollouts))
+    alone = Rewarder(source, config, tiny_qwen2, None, Ranks()).score(rollouts)
+    assert merged.part_names == alone.part_names == source.part_names
+    np.testing.assert_allclose(merged.values, alone.values, rtol=1e-5)
+    np.testing.assert_allclose(merged.part_values, alone.part_values, rtol=1e-5)
+    assert len(set(alone.values.tolist())) == len(rollouts)
+
+
+def test_several_reward_models_add_up_by_weight_and_each_is_reported(make_rollouts, make_model, tiny_qwen2):
+    folders = [make_model(0), make_model(1)]
+    source = reward(
+        kind="sum",
+        parts=[
+            {"weight": 2.0, "name": "helpful", "source": {"kind": "reward_model", "model": folders[0]}},
+            {
+                "weight": -1.0,
+                "name": "long",
+                "source": {"kind": "reward_model", "model": folders[1], "pooling": "mean", "normalize": False},
+            },
+        ],
+    )
+    rollouts = make_rollouts([(2, 3), (1, 1), (4, 2)])
+    settings = [("last", True), ("mean", False)]
+    helpful, long = (
+        RowShare.merge([RewardModelScorer(folder, *setting, ScorerConfig(), Ranks()).score(rollouts)], 3)
+        for folder, setting in zip(folders, settings, strict=True)
+    )
+    share = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks()).score(rollouts)
+    np.testing.assert_allclose(share.values, 2 * helpful - long, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(share.part_values, np.stack([helpful, long], 1), rtol=1e-5)
+    assert share.metrics()["reward/helpful_mean"] == pytest.approx(helpful.mean(), rel=1e-5)
+
+
+def test_a_reward_model_whose_score_is_not_finite_rejects_the_rollout(make_rollouts, make_model, tiny_qwen2, tokenizer):
+    folder = make_model(2)
+    model = ScalarModel.load(folder)
+    torch.nn.init.constant_(model.model.score.weight, float("nan"))
+    model.save(Path(folder), tokenizer)
+    source = reward(kind="reward_model", model=folder)
+    share = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks()).score(make_rollouts([(2, 3)]))
+    assert share.rejections == {0: Rejection("the model's score is not finite")}
+
+
+results = st.one_of(
+    st.floats(-1e6, 1e6, width=32).map(lambda x: Judged(x, parts={"one": x, "other": -x})),
+    st.sampled_from(["late", "raised"]).map(lambda reason: Judged(None, reason)),
+)
+
+
+@given(st.lists(results, min_size=1, max_size=12), st.integers(1, 4), st.randoms())
+def test_merging_puts_every_row_in_its_place(judged, num_ranks, random):
+    rows = list(range(len(judged)))
+    random.shuffle(rows)
+    shares = [
+        ScoreShare.of(np.array(own, dtype=np.int64), [judged[row] for row in own], ("one", "other"))
+        for own in (rows[rank::num_ranks] for rank in range(num_ranks))
+    ]
+    merged = ScoreShare.merge(shares, len(judged))
+    whole = ScoreShare.of(np.arange(len(judged)), judged, ("one", "other"))
+    for name in ("rows", "values", "part_values"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+    assert list(merged.rejections.items()) == [
+        (r, Rejection(j.reason)) for r, j in enumerate(judged) if j.score is None
+    ]
+    assert merged.accepted.tolist() == [result.score is not None for result in judged]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 1], [0, 1], [0, 1, 2, 3]])
+def test_a_row_that_is_missing_or_there_twice_is_never_merged(rows):
+    share = ScoreShare.of(np.array(rows), [Judged(1.0)] * len(rows), ())
+    with pytest.raises(AssertionError, match="exactly once"):
+        ScoreShare.merge([share], 3)
+
+
+def shared(*judged: Judged) -> ScoreShare:
+    return ScoreShare.of(np.arange(len(judged)), judged, ())
+
+
+def test_figures_leave_rejected_rollouts_out():
+    judged = [Judged(1.0, parts={"a": 2.0}), Judged(None, "late"), Judged(0.0, parts={"a": 4.0}), Judged(None, "late")]
+    share = ScoreShare.of(np.arange(4), judged, ("a",))
+    assert share.metrics() == {"reward/rejected_share": 0.5, "reward/a_mean": 3.0}
+
+
+def test_as_many_rejections_as_allowed_pass():
+    check_rejections(shared(*[Judged(1.0)] * 9, Judged(None, "late")), 0.1)
+    check_rejections(shared(Judged(1.0)), 0.0)
+
+
+def test_too_many_rejections_end_the_run_with_their_reasons_and_the_first_trace():
+    late, wrong = Judged(None, "timed out"), Judged(None, "raised KeyError", "Traceback: KeyError: 'a'")
+    other = Judged(None, "raised KeyError", "Traceback: KeyError: 'b'")
+    with pytest.raises(RewardError) as caught:
+        check_rejections(shared(Judged(1.0), late, wrong, other), 0.5)
+    message = str(caught.value)
+    assert "3 of 4 rollouts" in message
+    assert "reward.max_reject_share=0.5" in message
+    assert message.index("2 × raised KeyError") < message.index("1 × timed out")
+    assert "row 2: raised KeyError\nTraceback: KeyError: 'a'" in message
+    assert "'b'" not in message
+
+
+def test_a_step_without_any_score_ends_the_run_whatever_is_allowed():
+    with pytest.raises(RewardError, match="2 of 2 rollouts"):
+        check_rejections(shared(Judged(None, "late"), Judged(None, "late")), 1.0)

@@ -1,8 +1,8 @@
 """Algorithms, one module each. Adding one is one module and one line in the union."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from rayrlhf.algorithms.base import Algorithm, Judged
 from rayrlhf.algorithms.grpo import GRPO, DrGRPO
@@ -11,9 +11,18 @@ from rayrlhf.algorithms.reinforce_pp import ReinforcePP, ReinforcePPBaseline
 from rayrlhf.algorithms.remax import ReMax
 from rayrlhf.algorithms.rloo import RLOO
 
+
+def _from_short_form(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"kind": value}
+    return {"kind": "ppo", **value} if isinstance(value, dict) else value
+
+
 AnyAlgorithm = Annotated[
-    PPO | GRPO | DrGRPO | RLOO | ReinforcePP | ReinforcePPBaseline | ReMax, Field(discriminator="kind")
+    Annotated[PPO | GRPO | DrGRPO | RLOO | ReinforcePP | ReinforcePPBaseline | ReMax, Field(discriminator="kind")],
+    BeforeValidator(_from_short_form),
 ]
+"""`grpo` is short for `{kind: grpo}`; without a kind it is PPO."""
 
 __all__ = [
     "GRPO",

@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from rayrlhf.algorithms import GRPO, RLOO, DrGRPO, Judged, ReinforcePP, ReinforcePPBaseline, ReMax
+from rayrlhf.algorithms import GRPO, PPO, RLOO, AnyAlgorithm, DrGRPO, Judged, ReinforcePP, ReinforcePPBaseline, ReMax
 from rayrlhf.algorithms.base import OverlongPenalty
 from rayrlhf.algorithms.moments import RunningMoments
 
@@ -117,3 +118,10 @@ def test_running_moments_are_those_of_all_scores_so_far():
 def test_equal_scores_normalise_to_zero():
     assert RunningMoments().normalise(np.full(4, 2.5, np.float32)).tolist() == [0, 0, 0, 0]
     assert torch.isfinite(torch.from_numpy(RunningMoments().normalise(np.array([1.0], np.float32)))).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("grpo", GRPO), ({"kind": "rloo"}, RLOO), ({"gamma": 0.9}, PPO), ({}, PPO)]
+)
+def test_an_algorithm_is_named_in_short_or_with_its_settings_and_is_ppo_without_a_name(value, kind):
+    assert type(TypeAdapter(AnyAlgorithm).validate_python(value)) is kind

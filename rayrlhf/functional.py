@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -75,18 +76,19 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return masked_sum(values, mask) / mask.sum().clamp(min=1)
 
 
-def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
-    """`values` scaled to variance 1 (unbiased) over the mask, and moved to mean 0 if `shift_mean`; 0 outside.
+def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True, biased: bool = False) -> Tensor:
+    """`values` scaled to variance 1 over the mask, and moved to mean 0 if `shift_mean`; 0 outside.
 
-    Fewer than two entries have no variance: they are only shifted.
+    The variance is divided by N − 1, or by N if `biased`. Fewer than two entries have none: they are only shifted.
     """
     mean = masked_mean(values, mask)
     count = mask.sum()
     if count < 2:
         whitened = values - mean
     else:
-        variance = masked_sum((values - mean) ** 2, mask) / (count - 1)
-        whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
+        squares = masked_sum((values - mean) ** 2, mask)
+        variance = (squares / count).clamp(min=1e-8) if biased else squares / (count - 1) + 1e-8
+        whitened = (values - mean) * torch.rsqrt(variance)
     if not shift_mean:
         whitened = whitened + mean
     return torch.where(mask.bool(), whitened, torch.zeros_like(whitened))
@@ -110,7 +112,21 @@ def kl_k3(log_ratio: Tensor) -> Tensor:
     return torch.exp(-log_ratio) - 1 + log_ratio
 
 
-KL_ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
+def kl_k3_reversed(log_ratio: Tensor) -> Tensor:
+    """exp(log_ratio) − 1 − log_ratio: k3 with the ratio the other way round, which is no estimate of this KL.
+
+    ColossalAI of March 2023 and KoChatGPT took it.
+    """
+    return kl_k3(-log_ratio)
+
+
+KLEstimator: TypeAlias = Literal["k1", "k2", "k3", "k3_reversed"]
+KL_ESTIMATORS: dict[KLEstimator, Callable[[Tensor], Tensor]] = {
+    "k1": kl_k1,
+    "k2": kl_k2,
+    "k3": kl_k3,
+    "k3_reversed": kl_k3_reversed,
+}
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:

@@ -145,12 +145,16 @@ class Batch:
     kl_coef: float
     max_response_tokens: int
     ref_logprobs: FloatArray | None = None  # [B, T] float32, log π_ref, if the loss has a KL term
-    values: FloatArray | None = None  # [B, T] float32, V(state before token t), if there is a critic
-    returns: FloatArray | None = None  # [B, T] float32, 0 outside response_mask, if there is a critic
+    # With a critic, of the states: T tokens have T + 1. Index t is the state before token t.
+    values: FloatArray | None = None  # [B, T + 1] float32
+    returns: FloatArray | None = None  # [B, T + 1] float32
+    value_mask: BoolArray | None = None  # [B, T + 1], the states whose values are learnt
 
     def size_of(self, rows: np.ndarray) -> StepSize:
         """What an optimizer step on `rows` divides its sums by."""
-        return StepSize(int(self.rollouts.response_lengths[rows].sum()), len(rows), self.max_response_tokens)
+        num_tokens = int(self.rollouts.response_lengths[rows].sum())
+        num_states = 0 if self.value_mask is None else int(self.value_mask[rows].sum())
+        return StepSize(num_tokens, len(rows), self.max_response_tokens, num_states)
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ class StepSize:
     num_sequences: int
     max_response_tokens: int
     """How long a response may be."""
+    num_states: int = 0
+    """Whose values are learnt."""
 
 
 def pad_columns(array: np.ndarray, width: int) -> np.ndarray:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rayrlhf.actors.placement import PlacementConfig, Resources
 from rayrlhf.algorithms import PPO, AnyAlgorithm
+from rayrlhf.algorithms.presets import PRESETS, PresetName, under
 from rayrlhf.config import Config
 from rayrlhf.data.prepare import DataConfig
 from rayrlhf.data.tokens import PromptLimit, SequenceLimit
@@ -102,6 +104,8 @@ class PPOConfig(Config):
     policy: PolicyRole = PolicyRole()
     critic: CriticRole = CriticRole()
     placement: PlacementConfig = PlacementConfig()
+    preset: PresetName | None = None
+    """Set what another project's PPO does; whatever the configuration says itself stays."""
     algorithm: AnyAlgorithm = PPO()
     sampling: Sampling = Sampling()
     data: PromptData
@@ -120,6 +124,18 @@ class PPOConfig(Config):
     """Warn when sampler and learner disagree by more than this on a token's log-probability (nats); null is 1e-4 for
     float32 and 0.5 for lower precision."""
     timeouts: Timeouts = Timeouts()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or tree.get("preset") not in PRESETS:
+            return tree
+        name, algorithm = tree["preset"], tree.get("algorithm") or {}
+        kind = algorithm.get("kind", "ppo") if isinstance(algorithm, dict) else algorithm
+        if kind != "ppo":
+            raise ValueError(f"preset {name!r} is of PPO, but algorithm.kind is {kind!r}: leave out one of the two")
+        own = algorithm if isinstance(algorithm, dict) else {}
+        return under(PRESETS[name], {**tree, "algorithm": own})
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> PPOConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rayrlhf.algorithms.policy_loss import PolicyLoss
 from rayrlhf.config import Config
-from rayrlhf.functional import KL_ESTIMATORS, masked_mean
+from rayrlhf.functional import masked_mean, masked_whiten
 from rayrlhf.types import Batch, FloatArray, Rollouts
 
 
@@ -27,7 +27,7 @@ class Judged:
     old_logprobs: FloatArray  # [B, T], log π_old
     max_response_tokens: int
     ref_logprobs: FloatArray | None = None  # [B, T], log π_ref
-    values: FloatArray | None = None  # [B, T], V(state before token t)
+    values: FloatArray | None = None  # [B, T + 1], V(state before token t); index `length` is the state after the end
     baselines: FloatArray | None = None  # [B], score of the greedy response to the same prompt
 
     @property
@@ -43,11 +43,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Credit:
-    """What each token is worth, all [B, T]; returns and values are None without a critic."""
+    """What each token is worth; what concerns states is None without a critic."""
 
-    advantages: Tensor
-    returns: Tensor | None = None
-    values: Tensor | None = None
+    advantages: Tensor  # [B, T]
+    returns: Tensor | None = None  # [B, T + 1]
+    values: Tensor | None = None  # [B, T + 1]
+    value_mask: Tensor | None = None  # [B, T + 1] bool, the states whose values are learnt
 
 
 class OverlongPenalty(Config):
@@ -86,6 +87,10 @@ class Algorithm(PolicyLoss):
     """Scores are clipped to ± this."""
     normalize_scores: bool = False
     """Subtract the mean of all scores so far and divide by their standard deviation."""
+    kl_reduction: Literal["sum", "mean"] = "sum"
+    """A penalty in the reward is each token's KL, or that divided by the response's length: their sum is the mean."""
+    whiten_variance: Literal["unbiased", "biased"] = "unbiased"
+    """Where advantages are whitened over the step: divide squares by N − 1 or by N."""
     missing_eos_penalty: NonNegativeFloat | None = None
     """Taken off the score of a response that was cut at the length limit."""
     overlong_penalty: OverlongPenalty | None = None
@@ -121,31 +126,37 @@ class Algorithm(PolicyLoss):
             kl_coef,
             judged.max_response_tokens,
             judged.ref_logprobs if self.kl_in == "loss" else None,
-            None if credit.values is None else credit.values.numpy(),
-            None if credit.returns is None else credit.returns.numpy(),
+            *(None if array is None else array.numpy() for array in (credit.values, credit.returns, credit.value_mask)),
         )
         return batch, self._metrics(judged, mask, rewards, credit, kl_coef)
 
     def token_rewards(self, judged: Judged, mask: Tensor, kl_coef: float) -> Tensor:
         """[B, T]: the score on the last response token and, if the penalty is a reward, −kl_coef · KL on every one."""
-        rewards = torch.zeros(mask.shape, dtype=torch.float32)
+        rewards = torch.zeros(mask.shape, dtype=torch.from_numpy(judged.old_logprobs[:0].copy()).dtype)
         if self.kl_in == "reward" and judged.ref_logprobs is not None:
-            rewards -= kl_coef * torch.where(mask, KL_ESTIMATORS[self.kl_estimator](_log_ratio(judged)), 0.0)
+            kl = self.token_kl(_log_ratio(judged))
+            if self.kl_reduction == "mean":
+                kl = kl / mask.sum(1, keepdim=True)
+            rewards -= kl_coef * torch.where(mask, kl, 0.0)
         last = torch.from_numpy(judged.rollouts.lengths - 1).long()
         rewards[torch.arange(len(judged.rollouts)), last] += torch.from_numpy(self.final_scores(judged))
         return rewards
 
     def final_scores(self, judged: Judged) -> FloatArray:
-        """[B] float32: scores after clipping and penalties."""
+        """[B]: scores after clipping and penalties."""
         rollouts = judged.rollouts
-        scores: FloatArray = np.array(judged.scores, dtype=np.float32)
+        scores: FloatArray = np.array(judged.scores, dtype=judged.old_logprobs.dtype)
         if self.score_clip is not None:
             scores = scores.clip(-self.score_clip, self.score_clip)
         if self.missing_eos_penalty is not None:
             scores = scores - self.missing_eos_penalty * ~rollouts.finished
         if self.overlong_penalty is not None:
             scores = scores - self.overlong_penalty.of(rollouts.response_lengths, judged.max_response_tokens)
-        return scores.astype(np.float32)
+        return scores.astype(judged.old_logprobs.dtype)
+
+    def whiten(self, advantages: Tensor, mask: Tensor) -> Tensor:
+        """[B, T], to mean 0 and variance 1 over the step's response tokens."""
+        return masked_whiten(advantages, mask, biased=self.whiten_variance == "biased")
 
     def next_kl_coef(self, kl_coef: float, kl: float, num_samples: int) -> float:
         """The coefficient after a step with mean KL `kl` per response (Ziegler et al. 2019, section 2.2, eq. 4–5)."""
@@ -173,9 +184,10 @@ class Algorithm(PolicyLoss):
             metrics["kl/token_mean"] = float(masked_mean(log_ratio, mask))
             metrics["kl/coef"] = kl_coef
         if credit.values is not None and credit.returns is not None:
-            residual = masked_mean((credit.returns - credit.values) ** 2, mask)
-            spread = masked_mean((credit.returns - masked_mean(credit.returns, mask)) ** 2, mask)
-            metrics["value/mean"] = float(masked_mean(credit.values, mask))
+            values, returns = credit.values[:, :-1], credit.returns[:, :-1]
+            residual = masked_mean((returns - values) ** 2, mask)
+            spread = masked_mean((returns - masked_mean(returns, mask)) ** 2, mask)
+            metrics["value/mean"] = float(masked_mean(values, mask))
             metrics["value/explained_variance"] = float(1 - residual / spread.clamp(min=1e-8))
         return metrics
 

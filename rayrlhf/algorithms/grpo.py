@@ -15,7 +15,7 @@ from torch import Tensor
 from rayrlhf.algorithms.base import Algorithm, Credit, Judged
 from rayrlhf.algorithms.policy_loss import Aggregation
 from rayrlhf.config import Config
-from rayrlhf.functional import group_mean, group_std
+from rayrlhf.functional import KLEstimator, group_mean, group_std
 
 
 class DynamicSampling(Config):
@@ -48,7 +48,7 @@ class _GroupRelative(GroupAlgorithm):
     """Added to that deviation."""
     aggregation: Aggregation = "sequence_mean"
     kl_coef: NonNegativeFloat = 0.04
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    kl_estimator: KLEstimator = "k3"
     kl_in: Literal["reward", "loss"] = "loss"
 
     def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:

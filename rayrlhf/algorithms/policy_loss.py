@@ -6,7 +6,6 @@ nor ranks nor padding change it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
@@ -15,7 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from rayrlhf.config import Config
-from rayrlhf.functional import KL_ESTIMATORS, TokenLogprobs, masked_sum, sequence_mean
+from rayrlhf.functional import KL_ESTIMATORS, KLEstimator, TokenLogprobs, masked_sum, sequence_mean
 from rayrlhf.types import StepSize
 
 Loss: TypeAlias = tuple[Tensor, dict[str, Tensor]]
@@ -25,15 +24,16 @@ Range: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True)
 class TokenTensors:
-    """What a loss reads of a micro-batch, all [B, T]; None is what the algorithm has not."""
+    """What a loss reads of a micro-batch, [B, T] unless it says so; None is what the algorithm has not."""
 
     mask: Tensor
     old_logprobs: Tensor
     engine_logprobs: Tensor
     advantages: Tensor
     ref_logprobs: Tensor | None = None
-    values: Tensor | None = None
-    returns: Tensor | None = None
+    values: Tensor | None = None  # [B, T + 1], as in `Batch`
+    returns: Tensor | None = None  # [B, T + 1]
+    value_mask: Tensor | None = None  # [B, T + 1]
 
 
 class ImportanceCorrection(Config):
@@ -82,15 +82,17 @@ class PolicyLoss(Config):
     """Corrects for the difference between sampler and learner."""
     kl_coef: NonNegativeFloat = 0.05
     """Weight of the KL penalty; where the adaptive controller starts. 0 needs no reference."""
-    kl_estimator: Literal["k1", "k2", "k3"] = "k1"
+    kl_estimator: KLEstimator = "k1"
     kl_in: Literal["reward", "loss"] = "reward"
     """Where the penalty stands: a reward of each token, or a term of the loss."""
+    kl_clamp: PositiveFloat | None = None
+    """Each token's KL is clamped to ± this."""
 
     def policy_loss(self, new: TokenLogprobs, data: TokenTensors, size: StepSize, kl_coef: float) -> Loss:
         """The loss of a micro-batch as its share of an optimizer step of `size`, and figures that add up likewise."""
         log_ratio = self._log_ratio(new.logprobs, data)
         surrogate = self._surrogate(new.logprobs, log_ratio, data.advantages)
-        weights = token_weights(self.aggregation, data.mask, size)
+        weights = token_weights(self.aggregation, data.mask, size, new.logprobs.dtype)
 
         def mean(values: Tensor) -> Tensor:
             return masked_sum(values, data.mask) / size.num_tokens
@@ -104,8 +106,7 @@ class PolicyLoss(Config):
         policy = masked_sum(loss * weights, data.mask)
         total = policy
         if self.kl_in == "loss" and data.ref_logprobs is not None:
-            kl = KL_ESTIMATORS[self.kl_estimator](new.logprobs - data.ref_logprobs)
-            penalty = masked_sum(kl * weights, data.mask)
+            penalty = masked_sum(self.token_kl(new.logprobs - data.ref_logprobs) * weights, data.mask)
             total = total + kl_coef * penalty
             metrics["policy/kl_loss"] = penalty
         assert new.entropy is not None, "the policy's loss needs the entropy"
@@ -119,6 +120,11 @@ class PolicyLoss(Config):
             "policy/ratio_mean": mean(torch.exp(difference)),
             "policy/approx_kl": mean(0.5 * difference**2),
         }
+
+    def token_kl(self, log_ratio: Tensor) -> Tensor:
+        """log π − log π_ref of tokens → the penalty of each, before its coefficient."""
+        kl = KL_ESTIMATORS[self.kl_estimator](log_ratio)
+        return kl if self.kl_clamp is None else kl.clamp(-self.kl_clamp, self.kl_clamp)
 
     def _log_ratio(self, logprobs: Tensor, data: TokenTensors) -> Tensor:
         log_ratio = torch.where(data.mask, logprobs - data.old_logprobs, 0.0)
@@ -148,14 +154,12 @@ class ClippedLoss:
     clipped: Tensor  # [B, T] bool: True where the clipped branch was the one taken
 
 
-def token_weights(aggregation: Aggregation, mask: Tensor, size: StepSize) -> Tensor:
+def token_weights(aggregation: Aggregation, mask: Tensor, size: StepSize, dtype: torch.dtype) -> Tensor:
     """What each token of a micro-batch counts in an optimizer step of `size`: [B, T], to be read inside the mask."""
-    lengths = mask.sum(1, keepdim=True).clamp(min=1)
-    weights: dict[Aggregation, Callable[[], Tensor]] = {
-        "token_mean": lambda: torch.full_like(lengths, 1 / size.num_tokens, dtype=torch.float32),
-        "sequence_mean": lambda: 1 / (lengths * size.num_sequences),
-        "fixed_length": lambda: torch.full_like(
-            lengths, 1 / (size.num_sequences * size.max_response_tokens), dtype=torch.float32
-        ),
+    lengths = mask.sum(1, keepdim=True).clamp(min=1).to(dtype)
+    divisors: dict[Aggregation, Tensor] = {
+        "token_mean": torch.full_like(lengths, size.num_tokens),
+        "sequence_mean": lengths * size.num_sequences,
+        "fixed_length": torch.full_like(lengths, size.num_sequences * size.max_response_tokens),
     }
-    return weights[aggregation]().expand(mask.shape)
+    return (1 / divisors[aggregation]).expand(mask.shape)

@@ -7,26 +7,36 @@ optimizer step, so that they do not depend on micro-batches or ranks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rayrlhf.algorithms.base import Algorithm, Credit, Judged
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors, token_weights
-from rayrlhf.functional import gae, masked_sum, masked_whiten
+from rayrlhf.functional import gae, masked_sum, masked_whiten, sequence_mean
 from rayrlhf.types import StepSize
 
 
 class PPO(Algorithm):
-    """PPO with a critic and generalised advantage estimation."""
+    """PPO with a critic."""
 
     needs_critic: ClassVar[bool] = True
 
     kind: Literal["ppo"] = "ppo"
+    advantage: Literal["gae", "sequence"] = "gae"
+    """`sequence` has one advantage per response: its whole reward less the mean of its values (KoChatGPT)."""
     gamma: float = Field(default=1.0, ge=0, le=1)
     lam: float = Field(default=0.95, ge=0, le=1)
+    score_on: Literal["last_token", "next_state"] = "last_token"
+    """Where the score stands. `next_state` is one later, on the state after the response, whose value then counts too;
+    the step's longest responses have no such state and get it on their last token (TRL, DeepSpeed-Chat)."""
+    learn_next_state: bool = False
+    """Whether the value of that state is learnt as well."""
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     cliprange_value: PositiveFloat | None = 0.2
@@ -44,27 +54,62 @@ class PPO(Algorithm):
 
     def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
         assert judged.values is not None, "PPO needs the critic's values"
+        states = pad(mask, (0, 1))
+        if self.advantage == "sequence":
+            return self._sequence_credit(rewards, torch.from_numpy(judged.values.copy()), states)
+        rewards, learnt = pad(rewards, (0, 1)), states
+        if self.score_on == "next_state":
+            rewards, states = self._move_scores(rewards, judged, states)
+            learnt = states if self.learn_next_state else learnt
         if self.whiten_rewards:
-            rewards = masked_whiten(rewards, mask, shift_mean=False)
-        values = torch.where(mask, torch.from_numpy(judged.values.copy()), 0.0)
-        advantages, returns = gae(rewards, values, mask, self.gamma, self.lam)
+            rewards = masked_whiten(rewards, states, shift_mean=False)
+        values = torch.where(states, torch.from_numpy(judged.values.copy()), 0.0)
+        advantages, returns = gae(rewards, values, states, self.gamma, self.lam)
+        advantages = advantages[:, :-1]
         if self.whiten_advantages:
-            advantages = masked_whiten(advantages, mask)
-        return Credit(advantages, returns, values)
+            advantages = self.whiten(advantages, mask)
+        return Credit(advantages, returns, values, learnt)
+
+    def _move_scores(self, rewards: Tensor, judged: Judged, states: Tensor) -> tuple[Tensor, Tensor]:
+        """(rewards, states) with the scores of all but the longest responses one state later."""
+        lengths = torch.from_numpy(judged.rollouts.lengths).long()
+        response_lengths = judged.rollouts.response_lengths
+        rows = torch.from_numpy(np.flatnonzero(response_lengths < response_lengths.max()))
+        scores = torch.from_numpy(self.final_scores(judged))[rows]
+        rewards, states = rewards.clone(), states.clone()
+        rewards[rows, lengths[rows] - 1] -= scores
+        rewards[rows, lengths[rows]] += scores
+        states[rows, lengths[rows]] = True
+        return rewards, states
+
+    def _sequence_credit(self, rewards: Tensor, values: Tensor, states: Tensor) -> Credit:
+        returns = rewards.sum(1, keepdim=True)  # [B, 1]
+        value = sequence_mean(values, states).unsqueeze(1)
+        advantages = torch.where(states, returns - value, 0.0)[:, :-1]
+        if self.whiten_advantages:
+            advantages = self.whiten(advantages, states[:, :-1])
+        kept = torch.where(states, values, 0.0)
+        return Credit(advantages, torch.where(states, returns, 0.0), kept, states)
 
     def value_loss(self, values: Tensor, data: TokenTensors, size: StepSize) -> Loss:
-        """½ max((V − R)², (clip(V, V_old ± ε) − R)²) of a micro-batch, as its share of the optimizer step."""
-        assert data.values is not None and data.returns is not None
-        error = (values - data.returns) ** 2
-        clipped = torch.zeros_like(data.mask)
+        """½ max((V − R)², (clip(V, V_old ± ε) − R)²) of a micro-batch, as its share of the optimizer step.
+
+        values: [B, T + 1]. With `advantage: sequence` V and V_old are the responses' means.
+        """
+        assert data.values is not None and data.returns is not None and data.value_mask is not None
+        old, returns, mask = data.values, data.returns, data.value_mask
+        if self.advantage == "sequence":
+            values, old, returns = (sequence_mean(part, mask).unsqueeze(1) for part in (values, old, returns))
+            weights, mask = torch.full_like(values, 1 / size.num_sequences), torch.ones_like(values, dtype=torch.bool)
+        else:
+            weights = token_weights(self.aggregation, mask, replace(size, num_tokens=size.num_states), values.dtype)
+        error = (values - returns) ** 2
+        clipped = torch.zeros_like(mask)
         if self.cliprange_value is not None:
-            near = data.values + (values - data.values).clamp(-self.cliprange_value, self.cliprange_value)
-            near_error = (near - data.returns) ** 2
+            near = old + (values - old).clamp(-self.cliprange_value, self.cliprange_value)
+            near_error = (near - returns) ** 2
             clipped = near_error > error
             error = torch.maximum(error, near_error)
-        weights = token_weights(self.aggregation, data.mask, size)
-        loss = 0.5 * self.vf_coef * masked_sum(error * weights, data.mask)
-        return loss, {
-            "value/loss": loss,
-            "value/clip_share": masked_sum(clipped.float(), data.mask) / size.num_tokens,
-        }
+        loss = 0.5 * self.vf_coef * masked_sum(error * weights, mask)
+        count = size.num_sequences if self.advantage == "sequence" else size.num_states
+        return loss, {"value/loss": loss, "value/clip_share": masked_sum(clipped.float(), mask) / count}

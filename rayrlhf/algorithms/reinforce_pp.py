@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rayrlhf.algorithms.base import Algorithm, Credit, Judged
 from rayrlhf.algorithms.grpo import GroupAlgorithm
-from rayrlhf.functional import group_mean, masked_whiten, returns_to_go
+from rayrlhf.functional import KLEstimator, group_mean, returns_to_go
 
 
 class ReinforcePP(Algorithm):
@@ -20,7 +20,7 @@ class ReinforcePP(Algorithm):
     gamma: float = Field(default=1.0, ge=0, le=1)
 
     def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
-        return Credit(masked_whiten(returns_to_go(rewards, mask, self.gamma), mask))
+        return Credit(self.whiten(returns_to_go(rewards, mask, self.gamma), mask))
 
 
 class ReinforcePPBaseline(GroupAlgorithm):
@@ -29,10 +29,10 @@ class ReinforcePPBaseline(GroupAlgorithm):
     min_generations: ClassVar[int] = 2
 
     kind: Literal["reinforce_pp_baseline"] = "reinforce_pp_baseline"
-    kl_estimator: Literal["k1", "k2", "k3"] = "k2"
+    kl_estimator: KLEstimator = "k2"
     kl_in: Literal["reward", "loss"] = "loss"
 
     def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
         total = rewards.sum(1)  # [B]
         advantages = total - group_mean(total, judged.groups)
-        return Credit(masked_whiten(torch.where(mask, advantages.unsqueeze(1), 0.0), mask))
+        return Credit(self.whiten(torch.where(mask, advantages.unsqueeze(1), 0.0), mask))

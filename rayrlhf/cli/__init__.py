@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rayrlhf.cli.config import app as config_app
 from rayrlhf.cli.data import app as data_app
 from rayrlhf.stages.entry import user_errors
 
@@ -14,6 +15,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 model_app = typer.Typer(no_args_is_help=True, help="Make models.")
 app.add_typer(model_app, name="model")
 app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
 
 
 @app.command()

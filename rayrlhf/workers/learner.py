@@ -14,8 +14,7 @@ from rayrlhf.algorithms import PPO, Algorithm
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
 from rayrlhf.data.batching import plan_microbatches
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
-from rayrlhf.models.scalar import shift_to_states
-from rayrlhf.types import Batch, FloatArray, Rollouts, RowShare, StepSize
+from rayrlhf.types import Batch, Rollouts, RowShare, StepSize
 from rayrlhf.weights.buckets import Bucket, pack
 from rayrlhf.workers.ema import WeightAverage
 from rayrlhf.workers.parallel import Ranks, whole
@@ -71,11 +70,11 @@ class _Learner:
             tokens, mask, _ = row_tensors(batch.rollouts, taken, ranks.device)
             width = tokens.shape[1]
 
-            def column(array: FloatArray) -> Tensor:
-                return torch.from_numpy(array[taken, :width]).to(ranks.device)
+            def column(array: np.ndarray, end: int = width) -> Tensor:
+                return torch.from_numpy(array[taken, :end]).to(ranks.device)
 
-            def optional(array: FloatArray | None) -> Tensor | None:
-                return None if array is None else column(array)
+            def optional(array: np.ndarray | None, end: int = width) -> Tensor | None:
+                return None if array is None else column(array, end)
 
             data = TokenTensors(
                 mask,
@@ -83,8 +82,9 @@ class _Learner:
                 column(batch.rollouts.engine_logprobs),
                 column(batch.advantages),
                 optional(batch.ref_logprobs),
-                optional(batch.values),
-                optional(batch.returns),
+                optional(batch.values, width + 1),
+                optional(batch.returns, width + 1),
+                optional(batch.value_mask, width + 1),
             )
             return loss_of(tokens, data, size)
 
@@ -166,10 +166,13 @@ class CriticLearner(_Learner):
         self._algorithm = algorithm
 
     def values(self, *parts: Rollouts) -> RowShare:
-        """This rank's share of V(state before token t): [n, T], 0 outside the response."""
+        """This rank's share of V(state before token t): [n, T + 1], from the response's first token to the state after
+        its last; 0 elsewhere."""
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-            return self._values(tokens, mask)
+            states = torch.nn.functional.pad(mask, (0, 1))
+            states[torch.arange(len(lengths), device=states.device), lengths] = True
+            return torch.where(states, self._values(tokens), 0.0)
 
         return self._forward(Rollouts.concat(parts), row_pass)
 
@@ -177,13 +180,14 @@ class CriticLearner(_Learner):
         """One optimizer step of the critic on the rollouts `rows`."""
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
-            return self._algorithm.value_loss(self._values(tokens, data.mask), data, size)
+            return self._algorithm.value_loss(self._values(tokens), data, size)
 
         return self._update(batch, rows, loss_of)
 
-    def _values(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def _values(self, tokens: Tensor) -> Tensor:
+        """[b, t + 1]: the head's output after token t is the value of the state before token t + 1."""
         outputs = self.trainee.module(tokens)  # through the wrapper, whose hooks exchange gradients and shards
-        return shift_to_states(outputs, mask)
+        return torch.nn.functional.pad(outputs, (1, 0))
 
 
 def _fold_statistics(scalar: ScalarModel) -> None:

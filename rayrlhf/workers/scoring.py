@@ -15,7 +15,7 @@ from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.parallel import Ranks
 
 RowPass = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(tokens [b, t], response mask [b, t], lengths [b]) → [b] or [b, t]."""
+"""(tokens [b, t], response mask [b, t], lengths [b]) → [b], [b, t] or, of states, [b, t + 1]."""
 
 
 @torch.no_grad()
@@ -40,7 +40,8 @@ def forward_rows(
                 continue
             rows.extend(microbatch)
             if result.ndim == 2:
-                padded = np.zeros((len(taken), rollouts.tokens.shape[1]), dtype=np.float32)
+                extra = result.shape[1] - tokens.shape[1]  # a row has one more state than tokens
+                padded = np.zeros((len(taken), rollouts.tokens.shape[1] + extra), dtype=np.float32)
                 padded[:, : result.shape[1]] = result
                 result = padded
             parts.append(result)

@@ -14,7 +14,7 @@ from rayrlhf.config import ConfigError, parse_config
 from rayrlhf.functional import TokenLogprobs
 from rayrlhf.types import StepSize
 
-ONE = StepSize(num_tokens=1, num_sequences=1, max_response_tokens=1)
+ONE = StepSize(num_tokens=1, num_sequences=1, max_response_tokens=1, num_states=1)
 
 
 def tokens(logprobs, old, advantages, mask=None, engine=None, **more) -> tuple[TokenLogprobs, TokenTensors]:
@@ -24,6 +24,8 @@ def tokens(logprobs, old, advantages, mask=None, engine=None, **more) -> tuple[T
     engine = old if engine is None else tensor(engine, dtype=torch.float32)
     new = tensor(logprobs, dtype=torch.float32, requires_grad=True)
     more = {name: tensor(value, dtype=torch.float32) for name, value in more.items()}
+    if "values" in more:
+        more["value_mask"] = torch.ones_like(more["values"], dtype=torch.bool)
     return TokenLogprobs(new, torch.zeros_like(old)), TokenTensors(mask, old, engine, tensor(advantages), **more)
 
 
@@ -183,7 +185,7 @@ def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients
     mask = torch.zeros(shape, dtype=torch.bool)
     for row, (prompt, response) in enumerate(rows):
         mask[row, prompt : prompt + response] = True
-    size = StepSize(int(mask.sum()), len(rows), 8)
+    size = StepSize(int(mask.sum()), len(rows), 8, int(mask.sum()))
 
     def run(pieces: list[list[int]], extra: int) -> list[torch.Tensor]:
         own = [leaf.clone().requires_grad_() for leaf in leaves]
@@ -193,7 +195,7 @@ def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients
             def part(values, piece=piece):
                 return torch.nn.functional.pad(values[piece], (0, extra))
 
-            data = TokenTensors(*map(part, (mask, old, engine, advantages, reference, old_values, returns)))
+            data = TokenTensors(*map(part, (mask, old, engine, advantages, reference, old_values, returns, mask)))
             new = TokenLogprobs(part(own[0]), part(own[1]))
             losses = [algorithm.policy_loss(new, data, size, kl_coef=0.1)[0]]
             losses.append(PPO().value_loss(part(own[2]), data, size)[0])

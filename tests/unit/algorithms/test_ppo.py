@@ -16,8 +16,13 @@ SCORES = np.array([3.0, -1.0], dtype=np.float32)
 PLAIN = PPO(gamma=1.0, lam=1.0, whiten_advantages=False)
 
 
+def values_of_states(values):
+    """[B, T] values before each token → [B, T + 1], with something after the last that PPO must not read."""
+    return np.pad(values, ((0, 0), (0, 1)), constant_values=77.0)
+
+
 def credit(algorithm, rollouts, scores, ref_logprobs, old_logprobs, values, kl_coef):
-    judged = Judged(rollouts, scores, old_logprobs, 8, ref_logprobs, values)
+    judged = Judged(rollouts, scores, old_logprobs, 8, ref_logprobs, values_of_states(values))
     return algorithm.assign_credit(judged, kl_coef)
 
 
@@ -25,7 +30,7 @@ def test_credit_of_two_ragged_responses_by_hand(make_rollouts):
     rollouts = make_rollouts(LENGTHS)
     # log ratios (.5, −1) and (1); with coefficient .1 rewards (−.05, .1 + 3) and (−.1 − 1)
     batch, metrics = credit(PLAIN, rollouts, SCORES, REF, OLD, VALUES, kl_coef=0.1)
-    np.testing.assert_allclose(batch.returns, [[0, 0, 3.05, 3.1], [0, -1.1, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(batch.returns[:, :-1], [[0, 0, 3.05, 3.1], [0, -1.1, 0, 0]], atol=1e-6)
     np.testing.assert_allclose(batch.advantages, [[0, 0, 2.55, 2.1], [0, -0.1, 0, 0]], atol=1e-6)
     assert metrics["reward/score_mean"] == pytest.approx(1.0)
     assert metrics["reward/with_kl_mean"] == pytest.approx((3.05 - 1.1) / 2)
@@ -45,7 +50,7 @@ def test_the_score_stands_on_the_last_response_token_alone(make_rollouts):
         np.zeros_like(VALUES),
         kl_coef=0.1,
     )
-    np.testing.assert_allclose(batch.returns, [[0, 0, 0, 3], [0, -1, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(batch.returns[:, :-1], [[0, 0, 0, 3], [0, -1, 0, 0]], atol=1e-6)
 
 
 @pytest.mark.parametrize(("estimator", "first_token"), [("k1", 0.5), ("k2", 0.125), ("k3", np.exp(-0.5) - 0.5)])
@@ -61,8 +66,8 @@ def test_a_response_without_eos_pays_the_missing_eos_penalty(make_rollouts):
     with_penalty = PLAIN.model_copy(update={"missing_eos_penalty": 2.0})
     without, _ = credit(PLAIN, rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
     penalised, metrics = credit(with_penalty, rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
-    np.testing.assert_allclose(without.returns, [[0, 0, 3, 3], [0, -1, 0, 0]])
-    np.testing.assert_allclose(penalised.returns, [[0, 0, 3, 3], [0, -3, 0, 0]])
+    np.testing.assert_allclose(without.returns[:, :-1], [[0, 0, 3, 3], [0, -1, 0, 0]])
+    np.testing.assert_allclose(penalised.returns[:, :-1], [[0, 0, 3, 3], [0, -3, 0, 0]])
     assert penalised.returns.dtype == np.float32
     assert metrics["reward/score_mean"] == pytest.approx(1.0)  # the reward model's own figure
     assert metrics["length/finished_share"] == 0.5
@@ -85,7 +90,7 @@ def test_padding_never_changes_the_credit(make_rollouts):
     first, first_metrics = credit(PPO(), narrow, *arrays, kl_coef=0.1)
     second, second_metrics = credit(PPO(), wide, *padded, kl_coef=0.1)
     np.testing.assert_allclose(second.advantages[:, :7], first.advantages, atol=1e-6)
-    np.testing.assert_allclose(second.returns[:, :7], first.returns, atol=1e-6)
+    np.testing.assert_allclose(second.returns[:, :8], first.returns, atol=1e-6)
     assert second_metrics == pytest.approx(first_metrics, rel=1e-5)
 
 

@@ -47,6 +47,7 @@ def test_credit_does_not_depend_on_how_many_samplers_and_ranks_there_were(assign
     reference, old, values = (
         np.where(made.response_mask, -rng.random(made.tokens.shape), 0).astype(np.float32) for _ in range(3)
     )
+    values = np.pad(values, ((0, 0), (0, 1)))
     arrays = {"scores": scores, "ref_logprobs": reference, "old_logprobs": old, "values": values}
     given = {"rollouts": parts} | {name: shares(array, ranks) for name, array in arrays.items()}
     given["scores"] = score_shares(scores, ranks)

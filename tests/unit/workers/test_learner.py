@@ -52,7 +52,7 @@ def batch(rollouts, tiny_qwen2):
     """Credit for scores that like some rollouts and dislike others; the reference is the policy itself."""
     old = in_order(policy_learner(tiny_qwen2).logprobs(1.0, rollouts))
     scores = np.array([2.0, -1.0, 1.0, -2.0, 0.5], dtype=np.float32)
-    values = np.random.default_rng(0).normal(size=old.shape).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
     return PPO().assign_credit(Judged(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 
 
@@ -171,8 +171,10 @@ def test_values_are_the_heads_outputs_before_each_response_token(reward_model, r
     found = in_order(critic_learner(reward_model, max_tokens=20).values(rollouts))
     model = ScalarModel.load(reward_model)
     outputs = model(torch.from_numpy(rollouts.tokens.astype(np.int64))).detach().numpy()
-    before = np.pad(outputs[:, :-1], ((0, 0), (1, 0)))
-    np.testing.assert_allclose(found, np.where(rollouts.response_mask, before, 0), atol=1e-4)
+    before = np.pad(outputs, ((0, 0), (1, 0)))
+    states = np.pad(rollouts.response_mask, ((0, 0), (0, 1)))
+    states[ALL, rollouts.lengths] = True  # and after its last token
+    np.testing.assert_allclose(found, np.where(states, before, 0), atol=1e-4)
 
 
 def test_a_normalised_critic_starts_in_the_units_of_the_normalised_reward(reward_model, rollouts):

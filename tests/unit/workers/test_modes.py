@@ -52,7 +52,7 @@ def batch(make_rollouts):
     rollouts = make_rollouts(LENGTHS)
     rng = np.random.default_rng(0)
     old = np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
-    values = rng.normal(size=old.shape).astype(np.float32)
+    values = rng.normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
     scores = np.array([2.0, -1.0, 1.0, -2.0], dtype=np.float32)
     return PPO().assign_credit(Judged(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 

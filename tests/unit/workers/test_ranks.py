@@ -140,6 +140,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
         np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
         for _ in range(3)
     )
+    state_values = np.pad(values + 5, ((0, 0), (0, 1)))
     scores = rng.normal(size=len(LENGTHS)).astype(np.float32)
     texts = [
         Sequences.build([(rng.integers(4, 200, p).tolist(), rng.integers(4, 200, r).tolist()) for p, r in LENGTHS])
@@ -149,7 +150,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
         policy=tiny_qwen2,
         reward_model=str(folder / "start"),
         sft=tiny_llama,
-        batch=PPO().assign_credit(Judged(rollouts, scores, old, 8, reference, values + 5), 0.1)[0],
+        batch=PPO().assign_credit(Judged(rollouts, scores, old, 8, reference, state_values), 0.1)[0],
         rows=texts[0],
         pairs=(texts[0], texts[1]),
     )

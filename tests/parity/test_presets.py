@@ -1,0 +1,102 @@
+"""Each preset computes what the project computes: advantages, returns, losses and their gradients, to 1e-6."""
+
+import numpy as np
+import pytest
+import references
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms.policy_loss import TokenTensors
+from rayrlhf.algorithms.presets import PRESETS
+from rayrlhf.functional import TokenLogprobs
+from rayrlhf.types import Rollouts
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 7)), min_size=2, max_size=8)
+
+
+def ragged(lengths, seed: int) -> references.Ragged:
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(extra: int = 0, scale: float = 1.0):
+        return [torch.randn(n + extra, generator=generator, dtype=torch.float64) * scale for _, n in lengths]
+
+    old = [-row.abs() * 2 for row in rows()]
+    new, reference = ([o + d for o, d in zip(old, rows(scale=s), strict=True)] for s in (0.3, 0.5))
+    scores = 4 * torch.randn(len(lengths), generator=generator, dtype=torch.float64)
+    return references.Ragged(old, new, reference, rows(1), rows(1), scores)
+
+
+def spread(rows, lengths, width: int) -> torch.Tensor:
+    """Rows behind their prompts: [B, width], 0 elsewhere."""
+    result = torch.zeros(len(lengths), width, dtype=torch.float64)
+    for row, (values, (prompt, _)) in enumerate(zip(rows, lengths, strict=True)):
+        result[row, prompt : prompt + len(values)] = values
+    return result
+
+
+def rollouts_of(lengths, width: int) -> Rollouts:
+    prompts = np.array([prompt for prompt, _ in lengths], dtype=np.int32)
+    totals = np.array([sum(pair) for pair in lengths], dtype=np.int32)
+    count = len(lengths)
+    return Rollouts(
+        tokens=np.ones((count, width), dtype=np.int32),
+        prompt_lengths=prompts,
+        lengths=totals,
+        engine_logprobs=np.zeros((count, width)),
+        finished=np.ones(count, dtype=bool),
+        prompt_ids=np.arange(count),
+        sample_ids=np.zeros(count, dtype=np.int32),
+        versions=np.zeros(count, dtype=np.int64),
+    )
+
+
+def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Within 1e-6 of the largest entry."""
+    assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max().clamp(min=1e-3)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+@given(lengths=LENGTHS, padding=st.integers(0, 3), seed=st.integers(0, 10**6))
+@settings(max_examples=60)
+def test_a_preset_equals_its_project(name, lengths, padding, seed):
+    data = ragged(lengths, seed)
+    width = max(map(sum, lengths)) + padding
+    algorithm = PPO(**PRESETS[name]["algorithm"])
+    values = spread(data.values, lengths, width + 1)
+    judged = Judged(
+        rollouts_of(lengths, width),
+        data.scores.numpy(),
+        spread(data.old, lengths, width).numpy(),
+        8,
+        spread(data.reference, lengths, width).numpy(),
+        values.numpy(),
+    )
+    batch, _ = algorithm.assign_credit(judged, algorithm.kl_coef)
+    own, theirs = ([row.clone().requires_grad_() for row in data.new] for _ in range(2))
+    own_values, their_values = ([row.clone().requires_grad_() for row in data.new_values] for _ in range(2))
+    tensors = TokenTensors(
+        judged.mask,
+        torch.from_numpy(judged.old_logprobs),
+        torch.from_numpy(judged.old_logprobs),
+        torch.from_numpy(batch.advantages),
+        None,
+        *(torch.from_numpy(array) for array in (batch.values, batch.returns, batch.value_mask)),
+    )
+    size = batch.size_of(np.arange(len(lengths)))
+    new = TokenLogprobs(spread(own, lengths, width), torch.zeros(len(lengths), width))
+    policy_loss = algorithm.policy_loss(new, tensors, size, algorithm.kl_coef)[0]
+    value_loss = algorithm.value_loss(spread(own_values, lengths, width + 1), tensors, size)[0]
+
+    data.new, data.new_values = theirs, their_values
+    wanted = references.PROJECTS[name](data)
+    close(torch.from_numpy(batch.advantages), spread(wanted.advantages, lengths, width))
+    learnt = torch.where(torch.from_numpy(batch.value_mask), torch.from_numpy(batch.returns), 0.0)
+    close(learnt, spread(wanted.returns, lengths, width + 1))
+    close(policy_loss.detach(), wanted.policy_loss.detach())
+    close(value_loss.detach(), wanted.value_loss.detach())
+    (policy_loss + value_loss).backward()
+    (wanted.policy_loss + wanted.value_loss).backward()
+    close(torch.cat([row.grad for row in own]), torch.cat([row.grad for row in theirs]))
+    close(torch.cat([row.grad for row in own_values]), torch.cat([row.grad for row in their_values]))

@@ -1,0 +1,86 @@
+"""The preset `trl` against TRL's own trainer, run here: `pip install --no-deps trl==1.12.0`, then `pytest -m peer`."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms.policy_loss import TokenTensors
+from rayrlhf.algorithms.presets import PRESETS
+from rayrlhf.functional import TokenLogprobs
+from rayrlhf.types import Batch, Rollouts
+
+pytestmark = [
+    pytest.mark.peer,
+    pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed"),
+]
+ALGORITHM = PPO(**PRESETS["trl"]["algorithm"])
+
+
+@pytest.fixture(scope="module")
+def updates(tmp_path_factory) -> list[dict[str, Any]]:
+    out = tmp_path_factory.mktemp("trl") / "updates.pt"
+    subprocess.run([sys.executable, str(Path(__file__).with_name("trl_run.py")), str(out)], check=True)
+    return list(torch.load(out, weights_only=False))
+
+
+def credit(update: dict[str, Any]) -> Batch:
+    """Our credit for TRL's rollouts. Its columns are the response's; here one prompt token stands before them."""
+    lengths = (~update["padding_mask"]).sum(1).numpy()
+    assert lengths.min() > 0 and len(set(lengths.tolist())) > 2
+    count, width = update["padding_mask"].shape
+    rollouts = Rollouts(
+        tokens=np.ones((count, width + 1), dtype=np.int32),
+        prompt_lengths=np.ones(count, dtype=np.int32),
+        lengths=(lengths + 1).astype(np.int32),
+        engine_logprobs=np.zeros((count, width + 1)),
+        finished=np.ones(count, dtype=bool),
+        prompt_ids=np.arange(count),
+        sample_ids=np.zeros(count, dtype=np.int32),
+        versions=np.zeros(count, dtype=np.int64),
+    )
+    old, reference = (shifted(update[name]).numpy() for name in ("logprobs", "ref_logprobs"))
+    values = shifted(update["values"], after=1).numpy()
+    judged = Judged(rollouts, update["scores"].numpy(), old, width, reference, values)
+    return ALGORITHM.assign_credit(judged, ALGORITHM.kl_coef)[0]
+
+
+def shifted(columns: torch.Tensor, after: int = 0) -> torch.Tensor:
+    return torch.nn.functional.pad(columns, (1, after))
+
+
+def test_advantages_and_returns_are_those_of_the_trainer(updates):
+    for update in updates:
+        batch = credit(update)
+        np.testing.assert_allclose(batch.advantages[:, 1:], update["advantages"].numpy(), rtol=1e-6, atol=1e-9)
+        learnt = batch.value_mask[:, 1:-1]
+        np.testing.assert_allclose(
+            batch.returns[:, 1:-1][learnt], update["returns"].numpy()[learnt], rtol=1e-6, atol=1e-9
+        )
+
+
+def test_losses_of_every_micro_batch_are_those_of_the_trainer(updates):
+    for update in updates:
+        batch = credit(update)
+        assert len(update["micro_batches"]) >= 4
+        for micro in update["micro_batches"]:
+            rows = np.asarray(micro["micro_batch_inds"])
+            data = TokenTensors(
+                torch.from_numpy(batch.rollouts.response_mask[rows]),
+                *(torch.from_numpy(array[rows]) for array in (batch.old_logprobs, batch.old_logprobs)),
+                torch.from_numpy(batch.advantages[rows]),
+                None,
+                *(torch.from_numpy(array[rows]) for array in (batch.values, batch.returns, batch.value_mask)),
+            )
+            size = batch.size_of(rows)
+            new = TokenLogprobs(shifted(micro["new_logprobs"]), torch.zeros_like(data.old_logprobs))
+            policy, _ = ALGORITHM.policy_loss(new, data, size, ALGORITHM.kl_coef)
+            value, _ = ALGORITHM.value_loss(shifted(micro["vpred"], after=1), data, size)
+            assert policy.item() == pytest.approx(micro["pg_loss"].item(), rel=1e-6, abs=1e-9)
+            assert value.item() == pytest.approx(ALGORITHM.vf_coef * micro["vf_loss"].item(), rel=1e-6, abs=1e-9)

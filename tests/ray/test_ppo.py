@@ -9,6 +9,7 @@ import pytest
 
 from rayrlhf.actors.placement import PlacementError
 from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.config import UserError
 from rayrlhf.data.texts import read_texts
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.run_directory import RunDirectory
@@ -119,6 +120,51 @@ def test_more_than_the_cluster_has_is_refused_at_once(model: str) -> None:
         run(model, "too-much", sampler={"num_workers": 4, "num_cpus": 4})
 
 
+@pytest.fixture
+def picky(tmp_path: Path) -> str:
+    """A reward function that raises on every third response or so."""
+    file = tmp_path / "picky.py"
+    file.write_text(
+        "def score(response, reference):\n"
+        "    if sum(response.encode()) % 3 == 0:\n"
+        "        raise ValueError('this one I do not like')\n"
+        "    return len(set(response) & set(reference)) / 10\n"
+    )
+    return f"{file}:score"
+
+
+def with_function(path: str, **settings: Any) -> dict[str, Any]:
+    source = {"kind": "function", "path": path, "max_concurrency": 2, "num_retries": 0}
+    return {
+        "reward": {"source": source, "num_cpus": 0.25, **settings},
+        "algorithm": {"kind": "grpo", "minibatch_size": 8, "kl_coef": 0.0},
+        "num_generations": 4,
+        "data": {
+            "train": [str(SAMPLE / "sft.jsonl")],
+            "references": True,
+            "max_prompt_tokens": 100,
+            "heldout_share": 0.02,
+        },
+    }
+
+
+def test_responses_that_a_reward_function_fails_on_are_counted_and_never_trained_on(model: str, picky: str) -> None:
+    folder = run(model, "picky", **with_function(picky, max_reject_share=0.9)).path
+    steps = metrics_of(folder)[:2]
+    assert all(row["ledger/trained"] + row["ledger/rejected"] == 16 for row in steps)
+    assert sum(row["ledger/rejected"] for row in steps) > 0
+    rows = pyarrow.parquet.read_table(folder / "rollouts" / "step-000001.parquet").to_pylist()
+    assert sum(row["rejected"] is not None for row in rows) == steps[0]["ledger/rejected"]
+    assert all((row["rejected"] is None) == (row["score"] == row["score"]) for row in rows)
+
+
+def test_a_reward_function_that_fails_too_often_ends_the_run_with_its_first_trace(model: str, picky: str) -> None:
+    with pytest.raises(UserError) as error:
+        run(model, "too-picky", **with_function(picky, max_reject_share=0.01))
+    assert "got no reward, more than reward.max_reject_share=0.01 allows" in str(error.value)
+    assert "ValueError: this one I do not like" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("settings", "roles"),
     [
@@ -137,3 +183,20 @@ def test_algorithms_without_a_critic_run_with_the_roles_they_need(
     assert not any(name.startswith("value/") for row in steps for name in row)
     assert ("kl/token_mean" in steps[0]) == (settings["kind"] == "grpo")
     assert {path.name for path in (folder / "checkpoints" / "step-000002").iterdir() if path.is_dir()} == roles
+
+
+def test_a_policy_of_adapters_learns_beside_other_texts_and_keeps_an_average(model: str) -> None:
+    folder = run(
+        model,
+        "adapters",
+        policy={"num_cpus": 0.25, "lora": {"rank": 2}, "ema_decay": 0.9, "optimizer": {"learning_rate": 1e-2}},
+        ptx={"train": [str(SAMPLE / "sft.jsonl")], "max_tokens": 64, "batch_size": 4},
+        preset="trl",
+    ).path
+    steps = metrics_of(folder)[:2]
+    assert all(row["engine/logprob_gap_max"] <= 1e-4 for row in steps)  # the samplers have the merged weights
+    assert steps[1]["kl/token_mean"] != 0
+    assert all(row["policy/ptx_loss"] > 0 for row in steps)
+    saved = folder / "checkpoints" / "step-000002"
+    assert {path.name for path in saved.iterdir() if path.is_dir()} == {"policy", "policy_ema", "critic"}
+    assert (saved / "policy" / "adapter" / "adapter_config.json").is_file()

@@ -1,0 +1,89 @@
+"""What a PPO run reads before any actor starts, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.config import ConfigError, UserError, parse_config
+from rayrlhf.models import load_tokenizer
+from rayrlhf.models.init import ModelShape, init_model_folder
+from rayrlhf.stages.ppo_inputs import load_inputs, resolve_paths
+
+RULES = {"kind": "rules", "rules": [{"kind": "numeric", "after": "####"}]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """With attention heads that the samplers can compute."""
+    folder = tmp_path_factory.mktemp("ppo_inputs") / "model"
+    shape = ModelShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=1, num_kv_heads=1, intermediate_size=32)
+    init_model_folder(folder, shape, ["1 + 1? #### 2"])
+    return str(folder)
+
+
+@pytest.fixture
+def config(model, tmp_path):
+    file = tmp_path / "problems.jsonl"
+    rows = [{"question": f"{index} + 1?", "answer": f"#### {index + 1}"} for index in range(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def make(**changes: Any) -> PPOConfig:
+        data = {"train": [str(file)], "references": True, "heldout_share": 0.25, "cache": False}
+        tree = {
+            "run": {"name": "x"},
+            "model": model,
+            "reward": {"source": RULES},
+            "algorithm": {"kind": "grpo", "kl_coef": 0, "minibatch_size": 8},
+            "num_generations": 4,
+            "batch_size": 8,
+            "sampling": {"max_completion_length": 8},
+            "data": data | changes.pop("data", {}),
+        }
+        return resolve_paths(parse_config(PPOConfig, tree | changes, "x.yaml"))
+
+    return make
+
+
+def test_each_prompt_finds_its_own_reference_held_out_ones_too(config, model):
+    tokenizer = load_tokenizer(model)
+    inputs = load_inputs(config())
+    heldout = [request.prompt for request in inputs.heldout]
+    assert len(inputs.prompts) + len(heldout) == 40 == len(inputs.references)
+    for prompt in (*inputs.prompts, *heldout):
+        number = int("".join(filter(str.isdigit, tokenizer.decode(prompt.token_ids).split("+")[0])))
+        assert inputs.references[prompt.id] == f"#### {number + 1}"
+    assert len({prompt.id for prompt in (*inputs.prompts, *heldout)}) == 40
+
+
+def test_without_references_prompts_are_prompts_alone(config):
+    source = {"kind": "rules", "rules": [{"kind": "length", "max": 20}]}
+    inputs = load_inputs(config(data={"references": False}, reward={"source": source}))
+    assert inputs.references is None
+    assert list(inputs.models) == ["policy"]
+
+
+def test_a_rule_that_compares_needs_references(config):
+    with pytest.raises(ConfigError, match=r"compares responses with the data's answers: set data\.references=true"):
+        load_inputs(config(data={"references": False}))
+
+
+def test_a_function_that_cannot_be_found_is_refused_at_once(config, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def other(): return 1\n")
+    for path, problem in ((f"{file}:score", "score"), (f"{tmp_path / 'none.py'}:score", "none.py")):
+        with pytest.raises(UserError, match=problem):
+            load_inputs(config(reward={"source": {"kind": "function", "path": path}}))
+
+
+def test_a_critic_starts_from_the_policy_where_there_is_no_reward_model(config, model):
+    ppo = config(algorithm={"kind": "ppo", "minibatch_size": 8})
+    assert ppo.critic_model == ppo.model == str(Path(model).absolute())
+    assert set(load_inputs(ppo).models) == {"policy", "reference", "critic"}
+
+
+def test_adapters_that_match_nothing_are_refused(config):
+    with pytest.raises(ConfigError, match=r"policy\.lora\.target_modules: nothing_here matches no linear layer"):
+        load_inputs(config(policy={"lora": {"target_modules": ["nothing_here"]}}))

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from rayrlhf.config import ConfigError
 from rayrlhf.data.account import DataError
 from rayrlhf.models import ModelFolderError
 from rayrlhf.models.init import ModelShape, init_model_folder
+from rayrlhf.stages import offline
 from rayrlhf.stages.describe import describe_offline
 from rayrlhf.stages.dpo import DPOConfig, run_dpo
 
@@ -41,8 +41,17 @@ def foreign_model(tmp_path) -> str:
     return str(tmp_path / "foreign")
 
 
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    """Whoever looks for a cluster has looked at too little of the input."""
+
+    def connect(config: object) -> None:
+        raise AssertionError("the input is looked at first")
+
+    monkeypatch.setattr(offline, "connect_for", connect)
+
+
 def assert_nothing_started(tmp_path: Path) -> None:
-    assert not ray.is_initialized()
     assert not (tmp_path / "runs").exists()
 
 

@@ -14,6 +14,7 @@ from rayrlhf.algorithms.moments import RunningMoments
 from rayrlhf.models import load_tokenizer
 from rayrlhf.rewards import RewardError
 from rayrlhf.types import FloatArray, Rollouts, RowShare
+from rayrlhf.workers.rewarder import decode_samples
 from rayrlhf.workers.score_share import ScoreShare, check_rejections
 
 
@@ -134,18 +135,13 @@ class CreditAssigner:
         rollouts = judged.rollouts
         kl = judged.old_logprobs - judged.ref_logprobs if judged.ref_logprobs is not None else None
 
-        def texts(starts: np.ndarray, ends: np.ndarray) -> list[str]:
-            return [
-                self._tokenizer.decode(rollouts.tokens[row, start:end], skip_special_tokens=True)
-                for row, (start, end) in enumerate(zip(starts, ends, strict=True))
-            ]
-
+        samples = decode_samples(rollouts, self._tokenizer, references=None)
         table = pyarrow.table(
             {
                 "prompt_id": rollouts.prompt_ids,
                 "sample_id": rollouts.sample_ids,
-                "prompt": texts(np.zeros_like(rollouts.lengths), rollouts.prompt_lengths),
-                "response": texts(rollouts.prompt_lengths, rollouts.lengths),
+                "prompt": [sample.prompt for sample in samples],
+                "response": [sample.response for sample in samples],
                 "score": scores.values,
                 "rejected": [why.reason if (why := scores.rejections.get(row)) else None for row in scores.rows],
                 "kl": np.full(len(rollouts), np.nan, np.float32) if kl is None else kl.sum(1),

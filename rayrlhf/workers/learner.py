@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rayrlhf.algorithms import PPO, Algorithm
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
-from rayrlhf.data.batching import plan_microbatches
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
+from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.types import Batch, Rollouts, RowShare, StepSize
 from rayrlhf.weights.buckets import Bucket, pack
 from rayrlhf.workers.ema import WeightAverage
@@ -47,20 +47,15 @@ class _Learner:
         self.trainee.reshard()
         return share
 
-    def _plan(self, lengths: np.ndarray) -> list[list[int]]:
-        """This rank's micro-batches of rows with these lengths."""
-        ranks = self.trainee.ranks
-        return plan_microbatches(lengths, self.trainee.config.max_tokens_per_microbatch, ranks.world_size)[ranks.rank]
-
     def _update(self, batch: Batch, rows: np.ndarray, loss_of: LossOf, ptx: PtxMix | None = None) -> StepReport:
         """One optimizer step on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside them."""
         ranks, num_rollouts = self.trainee.ranks, len(rows)
         size = batch.size_of(rows)
-        plan = self._plan(batch.rollouts.lengths[rows])
+        plan = self.trainee.plan(batch.rollouts.lengths[rows])
         ptx_rows = np.zeros(0, dtype=np.int64)
         if ptx is not None:
             ptx_rows = ptx.next_rows()
-            plan += [[num_rollouts + row for row in picked] for picked in self._plan(ptx.lengths(ptx_rows))]
+            plan += [[num_rollouts + row for row in picked] for picked in self.trainee.plan(ptx.lengths(ptx_rows))]
 
         def loss_of_rows(picked: list[int]) -> Loss:
             if ptx is not None and picked[0] >= num_rollouts:
@@ -172,7 +167,7 @@ class CriticLearner(_Learner):
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             states = torch.nn.functional.pad(mask, (0, 1))
             states[torch.arange(len(lengths), device=states.device), lengths] = True
-            return torch.where(states, self._values(tokens), 0.0)
+            return self._values(tokens, states)
 
         return self._forward(Rollouts.concat(parts), row_pass)
 
@@ -180,14 +175,15 @@ class CriticLearner(_Learner):
         """One optimizer step of the critic on the rollouts `rows`."""
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
-            return self._algorithm.value_loss(self._values(tokens), data, size)
+            assert data.value_mask is not None, "a critic learns from states"
+            return self._algorithm.value_loss(self._values(tokens, data.value_mask), data, size)
 
         return self._update(batch, rows, loss_of)
 
-    def _values(self, tokens: Tensor) -> Tensor:
-        """[b, t + 1]: the head's output after token t is the value of the state before token t + 1."""
+    def _values(self, tokens: Tensor, states: Tensor) -> Tensor:
+        """[b, t + 1]: the values of `states` ([b, t + 1] bool), one more than tokens."""
         outputs = self.trainee.module(tokens)  # through the wrapper, whose hooks exchange gradients and shards
-        return torch.nn.functional.pad(outputs, (1, 0))
+        return shift_to_states(torch.nn.functional.pad(outputs, (0, 1)), states)
 
 
 def _fold_statistics(scalar: ScalarModel) -> None:

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rayrlhf.data.batching import plan_microbatches
 from rayrlhf.workers.trainee import StepReport, Trainee
 
 
@@ -62,8 +61,7 @@ class OfflineWorker(ABC):
 
     def plan(self, lengths: np.ndarray) -> list[list[int]]:
         """This rank's micro-batches of rows with these lengths."""
-        ranks = self.trainee.ranks
-        return plan_microbatches(lengths, self.trainee.config.max_tokens_per_microbatch, ranks.world_size)[ranks.rank]
+        return self.trainee.plan(lengths)
 
     def to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.trainee.ranks.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ class Rewarder:
         """This rank's share of the scores."""
         rollouts = Rollouts.concat(parts)
         rows = self._own_rows(rollouts)
-        own = Rollouts(**{field.name: getattr(rollouts, field.name)[rows] for field in fields(Rollouts)})
+        own = rollouts.take(rows)
         if not len(rows):
             return ScoreShare.of(rows, [], self._source.part_names)
         samples = decode_samples(own, self._tokenizer, self._references) if self._needs_texts else []

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from rayrlhf.config import Config
+from rayrlhf.data.batching import plan_microbatches
 from rayrlhf.models.lora import LoraConfig, add_adapters
 from rayrlhf.workers.parallel import (
     Precision,
@@ -151,6 +153,10 @@ class Trainee:
     def autocast(self) -> Any:
         """The precision that forward passes run in."""
         return autocast(self.ranks.device, self.config.compute_precision)
+
+    def plan(self, lengths: np.ndarray) -> list[list[int]]:
+        """This rank's micro-batches of rows with these lengths."""
+        return plan_microbatches(lengths, self.config.max_tokens_per_microbatch, self.ranks.world_size)[self.ranks.rank]
 
     def step(self, microbatches: Sequence[list[int]], loss_of: MicroLoss) -> StepReport:
         """One optimizer step over this rank's micro-batches.

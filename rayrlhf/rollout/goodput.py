@@ -1,0 +1,62 @@
+"""Where the time goes: every second of a sampler or learner belongs to exactly one activity."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+GENERATE = "generate"
+REDONE_PREFILL = "redone_prefill"
+"""Recomputing the key-value cache of running responses after an update."""
+WAIT_FOR_WEIGHTS = "wait_for_weights"
+WAIT_FOR_PROMPTS = "wait_for_prompts"
+LOAD_WEIGHTS = "load_weights"
+WAIT_FOR_ROOM = "wait_for_room"
+"""Until the cluster can place the sampler."""
+START_UP = "start_up"
+DEAD = "dead"
+"""From a lost sampler's last word until it was given up, and until another one was started for it."""
+
+SAMPLER_ACTIVITIES = (
+    GENERATE,
+    REDONE_PREFILL,
+    WAIT_FOR_WEIGHTS,
+    WAIT_FOR_PROMPTS,
+    LOAD_WEIGHTS,
+    WAIT_FOR_ROOM,
+    START_UP,
+    DEAD,
+)
+
+
+class Stopwatch:
+    """Attributes time as it passes. Activities add up to the time since it was made, by construction."""
+
+    def __init__(self, activity: str, now: float) -> None:
+        self._activity, self._since = activity, now
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    def switch(self, activity: str, now: float) -> None:
+        """From `now` on it is `activity`."""
+        self._seconds[self._activity] += now - self._since
+        self._activity, self._since = activity, now
+
+    def seconds(self, now: float) -> dict[str, float]:
+        """By activity, until `now`."""
+        self.switch(self._activity, now)
+        return dict(self._seconds)
+
+
+def shares(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Of the sum, by activity."""
+    total = sum(seconds.values())
+    return {activity: spent / total for activity, spent in seconds.items()} if total > 0 else {}
+
+
+def added(accounts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Several accounts as one."""
+    total: dict[str, float] = defaultdict(float)
+    for account in accounts:
+        for activity, spent in account.items():
+            total[activity] += spent
+    return dict(total)

@@ -43,18 +43,6 @@ class SampleRequest:
 
 
 @dataclass(frozen=True)
-class RolloutHeader:
-    """What the loop may know of a rollout without fetching its tokens."""
-
-    prompt_id: int
-    sample_id: int
-    prompt_length: int
-    response_length: int
-    finished: bool
-    version: int
-
-
-@dataclass(frozen=True)
 class Rollouts:
     """B sampled responses with their prompts, as one sampler made them or as a whole step."""
 
@@ -65,7 +53,7 @@ class Rollouts:
     finished: BoolArray  # [B], True if the response ended with its eos, False if it was cut at the limit
     prompt_ids: IntArray  # [B] int64
     sample_ids: IntArray  # [B] int32
-    versions: IntArray  # [B] int64, the weight version that sampled the response
+    versions: IntArray  # [B, T] int32, of the weights that drew each response token, 0 outside response_mask
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -81,19 +69,15 @@ class Rollouts:
         """[B] int32, in tokens."""
         return self.lengths - self.prompt_lengths
 
-    def headers(self) -> list[RolloutHeader]:
-        """One header per rollout, in order."""
-        return [
-            RolloutHeader(
-                prompt_id=int(self.prompt_ids[row]),
-                sample_id=int(self.sample_ids[row]),
-                prompt_length=int(self.prompt_lengths[row]),
-                response_length=int(self.response_lengths[row]),
-                finished=bool(self.finished[row]),
-                version=int(self.versions[row]),
-            )
-            for row in range(len(self))
-        ]
+    @property
+    def oldest_versions(self) -> IntArray:
+        """[B] int32, of the weights that drew any of a response's tokens."""
+        return np.where(self.response_mask, self.versions, np.iinfo(np.int32).max).min(1)
+
+    @property
+    def newest_versions(self) -> IntArray:
+        """[B] int32; it is the oldest one if the weights did not change while the response was drawn."""
+        return np.where(self.response_mask, self.versions, -1).max(1)
 
     def take(self, rows: np.ndarray) -> Rollouts:
         """The rollouts `rows`, in that order."""

@@ -3,56 +3,38 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import ray
 
-from rayrlhf.actors.group import Factory
+from rayrlhf.actors.group import RoleFactory
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.weight_store import StoreClient
 from rayrlhf.algorithms import PPO, Algorithm
 from rayrlhf.engines import EngineConfig, Sampling
+from rayrlhf.rollout.leases import OnUpdate
 from rayrlhf.workers.credit import CreditAssigner
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.ptx import PtxMix
 from rayrlhf.workers.rewarder import Rewarder
 from rayrlhf.workers.sampler import Sampler
+from rayrlhf.workers.sampler_loop import SamplerLoop
 from rayrlhf.workers.scorer import ReferenceScorer
 
 
-@dataclass(frozen=True)
-class RoleFactory:
-    """A role's workers: how one is built, and whether its ranks share a process group."""
-
-    build: Factory
-    together: bool = False
-
-
-def role_factories(
-    config: PPOConfig, store: Any, eos_token_id: int, max_model_len: int, references: Any, ptx_rows: Any
-) -> dict[str, RoleFactory]:
-    """For each role of the run, and the credit assigner.
+def role_factories(config: PPOConfig, references: Any, ptx_rows: Any) -> dict[str, RoleFactory]:
+    """For each role of the run but the samplers, and the credit assigner.
 
     references: object reference to the prompts' known answers; ptx_rows: to the rows of `config.ptx`.
     """
     algorithm = config.algorithm
     steps = config.num_steps * config.optimizer_steps_per_step
     factories = {
-        "sampler": RoleFactory(
-            functools.partial(
-                _build_sampler,
-                engine=config.sampler.engine,
-                model=config.model,
-                max_model_len=max_model_len,
-                sampling=config.sampling,
-                eos_token_id=eos_token_id,
-                store=store,
-                timeout_s=config.timeouts.start_s,
-            )
+        "reward": RoleFactory(
+            functools.partial(_build_rewarder, config=config, references=references), restartable=True
         ),
-        "reward": RoleFactory(functools.partial(_build_rewarder, config=config, references=references)),
         "policy": RoleFactory(
             functools.partial(_build_policy, config=config, total_steps=steps, ptx_rows=ptx_rows), together=True
         ),
@@ -69,7 +51,7 @@ def role_factories(
     }
     if algorithm.needs_reference:
         factories["reference"] = RoleFactory(
-            functools.partial(ReferenceScorer, config.reference_model, config.reference)
+            functools.partial(ReferenceScorer, config.reference_model, config.reference), restartable=True
         )
     if isinstance(algorithm, PPO):
         factories["critic"] = RoleFactory(
@@ -81,17 +63,31 @@ def role_factories(
     return factories
 
 
+def sampler_factory(config: PPOConfig, store: Any, eos_token_id: int, max_model_len: int) -> Callable[[], SamplerLoop]:
+    """Builds a sampler at work, inside its actor."""
+    return functools.partial(
+        _build_sampler,
+        engine=config.sampler.engine,
+        model=config.model,
+        max_model_len=max_model_len,
+        sampling=config.sampling,
+        eos_token_id=eos_token_id,
+        store=store,
+        on_update=config.rollouts.on_update,
+    )
+
+
 def _build_sampler(
-    ranks: Ranks,
     engine: EngineConfig,
     model: str,
     max_model_len: int,
     sampling: Sampling,
     eos_token_id: int,
     store: Any,
-    timeout_s: float,
-) -> Sampler:
-    return Sampler(engine.start(model, max_model_len, sampling, eos_token_id), StoreClient(store, timeout_s))
+    on_update: OnUpdate,
+) -> SamplerLoop:
+    sampler = Sampler(engine.start(model, max_model_len, sampling, eos_token_id), on_update)
+    return SamplerLoop(sampler, StoreClient(store))
 
 
 def _build_rewarder(ranks: Ranks, config: PPOConfig, references: Any) -> Rewarder:

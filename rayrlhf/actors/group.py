@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -25,12 +26,25 @@ class WorkerError(UserError):
     """A worker failed, died or did not answer in time."""
 
 
+MAX_RESTARTS = 10
+"""Of a worker without a state of its own that died."""
+
+
 @ray.remote
 class Host:
-    """An actor that holds one plain worker."""
+    """An actor that holds one plain worker.
 
-    def __init__(self) -> None:
+    A worker without a state of its own is made from `recipe` together with its actor, so that Ray can start it again
+    and repeat its calls.
+    """
+
+    def __init__(self, recipe: tuple[Factory, Ranks] | None = None) -> None:
         self._worker: Any = None
+        if recipe is not None:
+            self.build(*recipe)
+
+    def ready(self) -> None:
+        """Answers once the worker is there."""
 
     def address(self) -> tuple[str, int]:
         """A free address on this node, where rank 0 lets the others meet it."""
@@ -39,7 +53,7 @@ class Host:
             probe.bind((ip, 0))
             return ip, probe.getsockname()[1]
 
-    def build(self, factory: Factory, ranks: Ranks, meeting: tuple[str, int], timeout_s: float) -> None:
+    def build(self, factory: Factory, ranks: Ranks, meeting: tuple[str, int] = ("", 0), timeout_s: float = 0.0) -> None:
         """Join the other ranks and build the worker."""
         if threads := os.environ.get("OMP_NUM_THREADS"):
             import torch
@@ -63,32 +77,47 @@ class Host:
         yield count
 
 
+@dataclass(frozen=True)
+class RoleFactory:
+    """How the workers of a role are made."""
+
+    build: Factory
+    together: bool = False
+    """Whether its ranks share a process group."""
+    restartable: bool = False
+    """Whether a worker that died can be made anew from nothing but this."""
+
+
 class Group:
     """The actors of one role."""
 
-    def __init__(self, role: str, resources: Resources, reservation: Reservation, timeout_s: float) -> None:
-        self.role, self._timeout_s = role, timeout_s
+    def __init__(
+        self, role: str, factory: RoleFactory, resources: Resources, reservation: Reservation, timeout_s: float
+    ) -> None:
+        self.role, self._factory, self._timeout_s = role, factory, timeout_s
+        seats = reservation.plan.seats[role]
+        self._ranks = [Ranks(rank, len(seats), joins=factory.together) for rank in range(len(seats))]
+        restarts = {"max_restarts": MAX_RESTARTS, "max_task_retries": -1} if factory.restartable else {}
         self._hosts = [
             Host.options(  # type: ignore[attr-defined]
-                name=f"{role}-{rank}-{os.getpid()}-{id(self):x}",
-                runtime_env={"env_vars": _environment(rank, resources.threads)},
+                name=f"{role}-{ranks.rank}-{os.getpid()}-{id(self):x}",
+                runtime_env={"env_vars": environment(ranks.rank, resources.threads)},
+                **restarts,
                 **reservation.options(seat),
-            ).remote()
-            for rank, seat in enumerate(reservation.plan.seats[role])
+            ).remote((factory.build, ranks) if factory.restartable else None)
+            for ranks, seat in zip(self._ranks, seats, strict=True)
         ]
 
-    def __len__(self) -> int:
-        return len(self._hosts)
-
-    def build(self, factory: Factory, together: bool) -> list[Any]:
-        """Build the workers; `together` joins them in a torch process group. Returns references to wait for."""
-        size = len(self._hosts)
+    def build(self) -> list[Any]:
+        """Build the workers. Returns references to wait for."""
+        if self._factory.restartable:
+            return [host.ready.remote() for host in self._hosts]
         meeting = ("", 0)
-        if together and size > 1:
+        if self._factory.together and len(self._hosts) > 1:
             meeting = wait_for([self._hosts[0].address.remote()], f"{self.role} to start", self._timeout_s)[0]
         return [
-            host.build.remote(factory, Ranks(rank, size, joins=together), meeting, self._timeout_s)
-            for rank, host in enumerate(self._hosts)
+            host.build.remote(self._factory.build, ranks, meeting, self._timeout_s)
+            for ranks, host in zip(self._ranks, self._hosts, strict=True)
         ]
 
     def call(self, method: str, *args: Any) -> list[Any]:
@@ -110,7 +139,8 @@ class Group:
             ray.kill(host)
 
 
-def _environment(rank: int, threads: int) -> dict[str, str]:
+def environment(rank: int, threads: int) -> dict[str, str]:
+    """Variables of a worker's process."""
     return {
         "OMP_NUM_THREADS": str(threads),
         "RAYRLHF_RANK": str(rank),

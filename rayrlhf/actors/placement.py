@@ -102,11 +102,13 @@ def check_capacity(plan: Plan, roles: Mapping[str, Resources], nodes: Sequence[M
             takers = {n: r.num_workers * getattr(r, setting) for n, r in roles.items() if getattr(r, setting)}
             listed = ", ".join(
                 f"{name}.num_workers (now {roles[name].num_workers} × {getattr(roles[name], setting):g} {resource})"
+                if roles[name].num_workers > 1
+                else f"{name}.{setting} (now {getattr(roles[name], setting):g})"
                 for name in sorted(takers, key=lambda name: -takers[name])
             )
             raise PlacementError(
-                f"needs {needed:g} {resource}, cluster has {present:g}: lower {listed}, or their {setting}, "
-                "or let roles share devices with placement.colocate, or add nodes to the cluster"
+                f"needs {needed:g} {resource}, cluster has {present:g}: lower {listed}, or let roles share devices "
+                "with placement.colocate, or add nodes to the cluster"
             )
     for bundle in plan.bundles:
         if not any(all(node.get(k, 0.0) + ROUNDING >= v for k, v in bundle.items()) for node in nodes):

@@ -15,6 +15,7 @@ from rayrlhf.data.prepare import DataConfig
 from rayrlhf.data.tokens import PromptLimit, SequenceLimit
 from rayrlhf.engines import EngineConfig, Sampling, VllmEngineConfig
 from rayrlhf.rewards import Reward, RewardModelReward, singles
+from rayrlhf.rollout.config import RolloutsConfig
 from rayrlhf.run_directory import RunConfig
 from rayrlhf.workers.scorer import ScorerConfig
 from rayrlhf.workers.trainee import TrainingConfig
@@ -107,6 +108,7 @@ class PPOConfig(Config):
     preset: PresetName | None = None
     """Set what another project's PPO does; whatever the configuration says itself stays."""
     algorithm: AnyAlgorithm = PPO()
+    rollouts: RolloutsConfig = RolloutsConfig()
     sampling: Sampling = Sampling()
     data: PromptData
     ptx: PtxConfig | None = None
@@ -160,7 +162,27 @@ class PPOConfig(Config):
                 "mean the same only at temperature 1 or without top_k, top_p and repetition_penalty: change sampling, "
                 "or set algorithm.importance_correction=null"
             )
+        shortest = self.rollouts.shortest_lease_s(self.sampling.max_completion_length)
+        if self.rollouts.lease_timeout_s < shortest:
+            raise ValueError(
+                f"rollouts.lease_timeout_s {self.rollouts.lease_timeout_s:g} is shorter than a single response can "
+                f"take: {self.sampling.max_completion_length} tokens need {shortest:g} s on the fastest machine; set "
+                "600 or more, or lower sampling.max_completion_length"
+            )
+        autoscale = self.rollouts.autoscale
+        if autoscale and not autoscale.min_workers <= self.sampler.num_workers <= autoscale.max_workers:
+            raise ValueError(
+                f"sampler.num_workers {self.sampler.num_workers} is where rollouts.autoscale starts: it must lie "
+                f"between min_workers {autoscale.min_workers} and max_workers {autoscale.max_workers}"
+            )
         return self
+
+    @property
+    def reserved_roles(self) -> dict[str, Resources]:
+        """What the run cannot do without: of the samplers one, unless they share devices with another role."""
+        colocated = any("sampler" in names for names in self.placement.colocate)
+        samplers = self.sampler if colocated else self.sampler.model_copy(update={"num_workers": 1})
+        return {**self.roles, "sampler": samplers}
 
     @property
     def roles(self) -> dict[str, Resources]:

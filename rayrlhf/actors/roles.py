@@ -6,9 +6,10 @@ actors that use them, and the loop sees reports and metrics only.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -16,18 +17,23 @@ from typing import Any, Self
 import ray
 import torch
 
-from rayrlhf.actors.factories import role_factories
+from rayrlhf.actors.factories import role_factories, sampler_factory
 from rayrlhf.actors.group import Group, WorkerError, wait_for
 from rayrlhf.actors.placement import Reservation, Resources
 from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.actors.rollout_pool import LoopStatus, start_pool
+from rayrlhf.actors.sampler_host import Launcher
 from rayrlhf.actors.weight_store import WeightStore
 from rayrlhf.data.batching import epoch_batches
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.engines import EngineConfig, Sampling
-from rayrlhf.rollout.requests import share_out
+from rayrlhf.rollout.leases import Order, Purpose
+from rayrlhf.rollout.status import Status
 from rayrlhf.types import SampleRequest
-from rayrlhf.workers.sampler import SamplerReport
 from rayrlhf.workers.trainee import StepReport
+
+LOOK_AFTER_S = 2.0
+"""How often the loop looks after pool and store while it waits."""
 
 CREDIT = Resources(num_workers=1, num_cpus=0, num_threads=1)
 """The credit assigner works while everyone else waits: it reserves nothing."""
@@ -35,11 +41,12 @@ CREDIT = Resources(num_workers=1, num_cpus=0, num_threads=1)
 
 @dataclass(frozen=True)
 class Collected:
-    """Rollouts of a step: references to what each sampler drew, and its report."""
+    """Rollouts that were taken from the pool: a reference to them, and how the pool stood."""
 
     parts: list[Any]
-    reports: list[SamplerReport]
     num_rows: int
+    status: Status | None = None
+    orders: tuple[Order, ...] = ()
     scores: list[Any] | None = None
     """The ranks' shares of the scores, if they were asked for already."""
     greedy: Collected | None = None
@@ -59,24 +66,28 @@ class Roles:
         max_model_len: int,
         references: list[str] | None,
         ptx: Sequences | None,
+        say: Callable[[str], None],
     ) -> None:
-        self._config = config
-        self._reservation = reservation
+        self._config, self._reservation, self._say = config, reservation, say
+        self._version = -1
+        self._next_order = 0
         reservation.plan.seats["credit"] = [reservation.seat_outside()]
         self._store: Any = WeightStore.remote()  # type: ignore[attr-defined]
+        self._pool: Any = start_pool(
+            config,
+            Launcher(reservation, config.sampler, sampler_factory(config, self._store, eos_token_id, max_model_len)),
+        )
+        factories = role_factories(config, ray.put(references), ray.put(ptx))
+        resources = {**config.roles, "credit": CREDIT}
         self._groups = {
-            name: Group(name, resources, reservation, config.timeouts.start_s)
-            for name, resources in {**config.roles, "credit": CREDIT}.items()
+            name: Group(name, factory, resources[name], reservation, config.timeouts.start_s)
+            for name, factory in factories.items()
         }
-        self._building = {
-            role: self._groups[role].build(factory.build, factory.together)
-            for role, factory in role_factories(
-                config, self._store, eos_token_id, max_model_len, ray.put(references), ray.put(ptx)
-            ).items()
-        }
+        self._building = {name: group.build() for name, group in self._groups.items()}
+        self._building["sampler"] = [self._pool.ready.remote()]
 
     def wait_until_ready(self) -> dict[str, float]:
-        """Wait for every role to have loaded its models; the seconds until each was ready."""
+        """Wait for every role to have loaded its models, and for one sampler; the seconds until each was ready."""
         started, limit = time.monotonic(), self._config.timeouts.start_s
         ready: dict[str, float] = {}
         waiting = {ref: role for role, refs in self._building.items() for ref in refs}
@@ -93,25 +104,67 @@ class Roles:
         return ready
 
     def publish(self, version: int) -> None:
-        """Policy weights → the store, as `version`; samplers pull it before they draw."""
+        """Policy weights → the store, as `version`; samplers pull it by themselves."""
         dtype = _dtype_of(self._config.sampler.engine)
         self._wait(
             [self._store.publish.remote(version, self._groups["policy"].hosts, dtype)], "policy weights to be published"
         )
+        self._version = version
 
-    def collect(self, requests: Sequence[SampleRequest], version: int, sampling: Sampling | None = None) -> Collected:
-        """y ~ π_version(·|x) for every request."""
-        shares = [share for share in share_out(requests, len(self._groups["sampler"])) if share]
-        answers = [
-            self._groups["sampler"].call_one(
-                rank, "generate", share, sampling or self._config.sampling, version, num_returns=2
-            )
-            for rank, share in enumerate(shares)
-        ]
-        reports = self._wait([report for report, _ in answers], "rollouts")
-        drawn = sum(len(report.headers) for report in reports)
-        assert drawn == len(requests), f"asked for {len(requests)} rollouts, got {drawn}"
-        return Collected([part for _, part in answers], reports, drawn)
+    def order(
+        self,
+        requests: Sequence[SampleRequest],
+        step: int,
+        min_version: int,
+        sampling: Sampling | None = None,
+        purpose: Purpose = "train",
+    ) -> Order:
+        """Have the samplers draw y ~ π(·|x) for every request, with weights of at least `min_version`."""
+        sampling = sampling or self._config.sampling
+        order = Order(self._next_order, step, tuple(requests), sampling, max(0, min_version), purpose)
+        self._next_order += 1
+        self._wait([self._pool.submit.remote(order)], "the rollout pool")
+        return order
+
+    def take(self, order: Order) -> Collected:
+        """An order's rollouts, once all are there."""
+        status, rollouts = self._pool.take.options(num_returns=2).remote(order.id)
+        began, limit = time.monotonic(), self._config.timeouts.step_s
+        while not ray.wait([status], timeout=LOOK_AFTER_S)[0]:
+            self.look_after()
+            if time.monotonic() - began > limit:
+                raise WorkerError(
+                    f"waited {limit:g} s for rollouts: raise timeouts.step_s, or look at `rayrlhf status`"
+                )
+        (now,) = self._wait([status], "rollouts")
+        return Collected([rollouts], len(order.requests), now, (order,))
+
+    def look_after(self) -> None:
+        """While the loop waits: pass on what the pool has to say, and publish again if the store lost its weights."""
+        lines, newest = self._wait([self._pool.lines.remote(), self._store.newest.remote(0, 0.0)], "pool and store")
+        for line in lines:
+            self._say(line)
+        if newest is None and self._version >= 0:
+            self._say(f"the weight store lost its weights: version {self._version} is published again")
+            self.publish(self._version)
+
+    def settle(self, rollouts: Collected, ends: Mapping[tuple[int, int], str | None]) -> None:
+        """Tell the ledger what became of a step's samples: those that `ends` does not name were left out."""
+        for order in rollouts.orders:
+            keys = [(request.prompt.id, request.sample_id) for request in order.requests]
+            rejected = {key: why for key in keys if (why := ends.get(key, "its group's scores do not differ"))}
+            self._pool.settle.remote(order.id, rejected)
+        if rollouts.greedy is not None:
+            self._use(rollouts.greedy)
+
+    def tell(self, step: int, seconds: Mapping[str, float]) -> None:
+        """Let `rayrlhf status` know where the loop is. seconds: of the learners, by activity."""
+        self._pool.at.remote(LoopStatus(step, self._config.num_steps, self._version, dict(seconds)))
+        self.look_after()
+
+    def _use(self, rollouts: Collected) -> None:
+        for order in rollouts.orders:
+            self._pool.settle.remote(order.id, {})
 
     def scores(self, rollouts: Collected) -> list[Any]:
         """r(x, y)."""
@@ -137,11 +190,14 @@ class Roles:
 
     def assign_credit(
         self, kl_coef: float, rollouts_file: str | None, judged: Mapping[str, list[Any]]
-    ) -> tuple[dict[str, float], Any]:
-        """KL penalty, advantages, returns: the step's metrics, and a reference to the batch with them."""
-        metrics, batch = self._ask_credit("assign", kl_coef, rollouts_file, judged=judged, num_returns=2)
-        (figures,) = self._wait([metrics], "scores and log-probabilities")
-        return figures, batch
+    ) -> tuple[dict[str, float], dict[tuple[int, int], str | None], Any]:
+        """KL penalty, advantages, returns: the step's metrics, which samples are trained on or why they are not, and a
+        reference to the batch."""
+        metrics, ends, batch = self._ask_credit(
+            "assign", self._version, kl_coef, rollouts_file, judged=judged, num_returns=3
+        )
+        figures, known = self._wait([metrics, ends], "scores and log-probabilities")
+        return figures, known, batch
 
     def select(self, tolerance: float, max_groups: int, kept: Collected, drawn: Collected) -> tuple[int, Any, Any]:
         """(groups of `drawn` that teach, rollouts and scores with `kept`): see `CreditAssigner.select`."""
@@ -172,8 +228,10 @@ class Roles:
 
     def evaluate(self, requests: Sequence[SampleRequest], version: int, rollouts_file: str) -> dict[str, float]:
         """Figures of responses to held-out prompts."""
-        judged = self.judge(self.collect(requests, version), with_values=False)
+        rollouts = self.take(self.order(requests, version, version, purpose="evaluate"))
+        judged = self.judge(rollouts, with_values=False)
         (figures,) = self._wait([self._ask_credit("evaluate", rollouts_file, judged=judged)], "the held-out evaluation")
+        self._use(rollouts)
         return dict(figures)
 
     def save(self, folder: str) -> None:
@@ -196,9 +254,12 @@ class Roles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self._pool.close.remote(), timeout=LOOK_AFTER_S)
         for group in self._groups.values():
             group.kill()
-        ray.kill(self._store)
+        for actor in (self._pool, self._store):
+            ray.kill(actor)
         self._reservation.release()
 
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from typing import Any
 
 import ray
 
 from rayrlhf.weights.store import Published, VersionStore
+from rayrlhf.workers.sampler import Weights
+
+PATIENCE_S = 5.0
+"""How long one question to the store waits for a new version; then it is asked again."""
+PAUSE_S = 0.5
+"""Before a store that is being restarted is asked again."""
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class WeightStore:
-    """Owns the references to the newest weight versions, so that they outlive the learner that made them."""
+    """Owns the references to the newest weight versions, so that they outlive the learner that made them.
+
+    If its process dies, Ray starts it again, empty: `Roles` then publishes once more.
+    """
 
     def __init__(self) -> None:
         self._versions = VersionStore()
@@ -32,26 +43,31 @@ class WeightStore:
             self._versions.publish(Published(version, buckets))
             self._changed.notify_all()
 
-    async def newest(self, min_version: int, timeout_s: float) -> Published:
-        """The newest version, once there is one of at least `min_version`. Raises TimeoutError."""
+    async def newest(self, min_version: int, timeout_s: float) -> Published | None:
+        """The newest version, once there is one of at least `min_version`; None if there is none in time."""
 
         def there() -> bool:
             newest = self._versions.newest
             return newest is not None and newest.version >= min_version
 
         async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(there), timeout_s)
-            assert self._versions.newest is not None
-            return self._versions.newest
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(there), timeout_s)
+            return self._versions.newest if there() else None
 
 
 class StoreClient:
     """The store as a sampler sees it."""
 
-    def __init__(self, store: ray.actor.ActorHandle, timeout_s: float) -> None:
-        self._store, self._timeout_s = store, timeout_s
+    def __init__(self, store: ray.actor.ActorHandle) -> None:
+        self._store = store
 
-    def newest(self, min_version: int) -> Published:
-        """The newest version, waiting for one of at least `min_version`."""
-        published: Published = ray.get(self._store.newest.remote(min_version, self._timeout_s))
-        return published
+    def fetch(self, min_version: int) -> Weights | None:
+        """The newest version, its buckets mapped from the object store; None if there is none yet, or if it was lost
+        with the store's process."""
+        try:
+            published: Published | None = ray.get(self._store.newest.remote(min_version, PATIENCE_S))
+            return Weights(published.version, ray.get(published.buckets)) if published else None
+        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
+            time.sleep(PAUSE_S)
+            return None

@@ -54,18 +54,38 @@ class Completion:
     token_ids: tuple[int, ...]
     """Its eos included, if it has one."""
     logprobs: tuple[float, ...]
-    """log p of each token under the engine's weights."""
+    """log p of each token under the weights that drew it."""
     finished: bool
     """Ended with an eos, not at the length limit."""
+    versions: tuple[int, ...]
+    """Of the weights that drew each token; −1 are those of the folder that the engine started with."""
 
 
 class Engine(Protocol):
-    """Draws responses and takes new weights between two calls."""
+    """Draws responses step by step, and takes new weights between two steps."""
 
-    def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
-        """One response per request, in order."""
+    def add(self, request_id: int, request: GenerationRequest, sampling: Sampling) -> None:
+        """Begin a response. Its seed alone decides what is drawn, not what runs beside it."""
         ...
 
-    def load_weights(self, update: dict[str, Any], version: int) -> None:
-        """Replace all weights. `update` is what the weight transport of this engine understands."""
+    def step(self) -> list[tuple[int, Completion]]:
+        """Draw one more token of every running response; those that ended with it, by request id."""
         ...
+
+    def load_weights(self, update: dict[str, Any], version: int) -> int:
+        """Replace all weights. `update` is what the weight transport of this engine understands.
+
+        Running responses go on with the new weights, and nothing that the old ones computed is used again. Returns how
+        many of the next steps compute the beginnings of responses anew.
+        """
+        ...
+
+
+def generate(engine: Engine, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
+    """One response per request, in order, by an engine that does nothing else."""
+    for index, request in enumerate(requests):
+        engine.add(index, request, sampling)
+    done: dict[int, Completion] = {}
+    while len(done) < len(requests):
+        done.update(engine.step())
+    return [done[index] for index in range(len(requests))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -91,28 +90,37 @@ class VllmEngine:
             **memory,
         )
         self._llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
+        self._engine = self._llm.llm_engine
+        self._engine.set_weight_version("-1")
 
-    def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
-        """One response per request, in order; each request's seed decides its response alone."""
-        if not requests:
-            return []
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": list(request.token_ids)} for request in requests],
-            [self._parameters(sampling, request.seed) for request in requests],
-            use_tqdm=False,
+    def add(self, request_id: int, request: GenerationRequest, sampling: Sampling) -> None:
+        """Begin a response; vLLM draws it together with the others from the next step on."""
+        self._engine.add_request(
+            str(request_id),
+            {"prompt_token_ids": list(request.token_ids)},
+            self._parameters(sampling, request.seed),
         )
-        return [_completion(output.outputs[0]) for output in outputs]
 
-    def load_weights(self, update: dict[str, Any], version: int) -> None:
-        """Run vLLM's weight-update protocol; afterwards no cached prefix of the old weights is left."""
+    def step(self) -> list[tuple[int, Completion]]:
+        """One pass of the model over the running responses."""
+        return [(int(output.request_id), _completion(output.outputs[0])) for output in self._engine.step()]
+
+    def load_weights(self, update: dict[str, Any], version: int) -> int:
+        """Run vLLM's weight-update protocol. Running responses lose their key-value cache, which the next steps compute
+        anew from their tokens, and no cached prefix of the old weights is left."""
         self._llm.collective_rpc("start_weight_update")
         self._llm.collective_rpc("update_weights", kwargs={"update_info": update})
         self._llm.collective_rpc("finish_weight_update")
-        self._llm.reset_prefix_cache()
-        self._llm.llm_engine.engine_core.set_weight_version(str(version))
+        self._engine.reset_prefix_cache(reset_running_requests=True)
+        self._engine.set_weight_version(str(version))
+        states = self._engine.output_processor.request_states.values()
+        drawn = [(state.prompt_len, state.detokenizer.num_output_tokens()) for state in states]
+        redone = sum(prompt + response for prompt, response in drawn if response)
+        return -(-redone // self._engine.vllm_config.scheduler_config.max_num_batched_tokens)
 
     def _parameters(self, sampling: Sampling, seed: int) -> Any:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         return SamplingParams(
             temperature=sampling.temperature,
@@ -124,10 +132,12 @@ class VllmEngine:
             seed=seed,
             logprobs=0,
             detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
 
 def _completion(output: Any) -> Completion:
     token_ids = tuple(output.token_ids)
     logprobs = tuple(step[token].logprob for token, step in zip(token_ids, output.logprobs, strict=True))
-    return Completion(token_ids, logprobs, finished=output.finish_reason == "stop")
+    versions = tuple(int(span.version) for span in output.weight_versions for _ in range(span.start, span.end))
+    return Completion(token_ids, logprobs, output.finish_reason == "stop", versions)

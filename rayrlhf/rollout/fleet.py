@@ -103,11 +103,17 @@ class Fleet:
         self._none_since: float | None = now
         self._dead_since: list[float] = []
         self._ended: list[Mapping[str, float]] = []
+        self._tokens_ended = 0
 
     @property
     def ready(self) -> list[Member]:
         """Samplers that take leases."""
         return [member for member in self.members.values() if member.phase is Phase.READY]
+
+    @property
+    def tokens(self) -> int:
+        """Drawn by all samplers there are and were, as far as they said."""
+        return self._tokens_ended + sum(member.report.tokens for member in self.members.values())
 
     def placed(self, member_id: int, now: float) -> None:
         """The cluster found room for it."""
@@ -140,6 +146,7 @@ class Fleet:
         if member is None:
             return None
         silent = goodput.DEAD if why else goodput.WAIT_FOR_PROMPTS
+        self._tokens_ended += member.report.tokens
         self._ended += [member.account(), {silent: now - member.heard} if member.is_up else member.waiting(now)]
         if why is not None:
             self.num_lost += 1

@@ -30,21 +30,25 @@ SAMPLER_ACTIVITIES = (
 
 
 class Stopwatch:
-    """Attributes time as it passes. Activities add up to the time since it was made, by construction."""
+    """Attributes time as it passes. Activities add up to the time since it was made, by construction.
+
+    One thread switches; others may read.
+    """
 
     def __init__(self, activity: str, now: float) -> None:
-        self._activity, self._since = activity, now
-        self._seconds: dict[str, float] = defaultdict(float)
+        self._current = (activity, now)
+        self._past: dict[str, float] = defaultdict(float)
 
     def switch(self, activity: str, now: float) -> None:
         """From `now` on it is `activity`."""
-        self._seconds[self._activity] += now - self._since
-        self._activity, self._since = activity, now
+        before, since = self._current
+        self._current = (activity, now)
+        self._past[before] += now - since
 
     def seconds(self, now: float) -> dict[str, float]:
         """By activity, until `now`."""
-        self.switch(self._activity, now)
-        return dict(self._seconds)
+        activity, since = self._current
+        return added([dict(self._past), {activity: now - since}])
 
 
 def shares(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -13,6 +13,9 @@ from rayrlhf.types import SampleRequest
 
 Purpose = Literal["train", "baseline", "evaluate"]
 
+OnUpdate = Literal["continue", "finish"]
+"""What running responses do when new weights are there: go on with them, or end first with the old ones."""
+
 
 @dataclass(frozen=True)
 class Order:

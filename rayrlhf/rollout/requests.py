@@ -1,4 +1,4 @@
-"""Which prompts a step samples, with which seeds, and how they are shared out."""
+"""Which prompts a step samples, and with which seeds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rayrlhf.types import Prompt, SampleRequest, sample_seed
 
 
 def step_requests(
-    prompts: Sequence[Prompt], step: int, batch_size: int, num_generations: int, run_seed: int
+    prompts: Sequence[Prompt], step: int, batch_size: int, num_generations: int, run_seed: int, first_sample: int = 0
 ) -> list[SampleRequest]:
     """The `batch_size` samples of a step: every prompt once per pass over the set, each pass in its own seeded order.
 
-    A prompt that a step meets twice, because the set is small, gets further sample ids.
+    A prompt that a step meets twice, because the set is small, gets further sample ids. Ids begin at `first_sample`.
     """
     per_step = batch_size // num_generations
     drawn: dict[int, int] = {}
@@ -26,18 +26,7 @@ def step_requests(
             orders[epoch] = np.random.default_rng([run_seed, epoch]).permutation(len(prompts))
         prompt = prompts[orders[epoch][index]]
         for _ in range(num_generations):
-            sample_id = drawn.get(prompt.id, 0)
+            sample_id = drawn.get(prompt.id, first_sample)
             drawn[prompt.id] = sample_id + 1
             requests.append(SampleRequest(prompt, sample_id, sample_seed(run_seed, step, prompt.id, sample_id)))
     return requests
-
-
-def share_out(requests: Sequence[SampleRequest], num_samplers: int) -> list[list[SampleRequest]]:
-    """Requests dealt to samplers in turn, the samples of a prompt together so that they share its prefix."""
-    groups: dict[int, list[SampleRequest]] = {}
-    for request in requests:
-        groups.setdefault(request.prompt.id, []).append(request)
-    shares: list[list[SampleRequest]] = [[] for _ in range(num_samplers)]
-    for group in groups.values():
-        min(shares, key=len).extend(group)
-    return shares

@@ -25,7 +25,7 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     """Sizes, placement and memory of a PPO run; its inputs are read and checked."""
     config = ppo_inputs.resolve_paths(config)
     inputs = ppo_inputs.load_inputs(config)
-    plan = plan_placement(config.roles, config.placement.colocate)
+    plan = plan_placement(config.reserved_roles, config.placement.colocate)
     sizes = {name: parameter_count(model) for name, model in inputs.models.items()}
     memory = {role: parameters * BYTES_FROZEN / 2**30 for role, parameters in sizes.items()}
     memory["sampler"] = memory["policy"] + config.sampler.engine.kv_cache_gib

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 import psutil
 
 from rayrlhf.actors.connection import connect
-from rayrlhf.actors.draw import draw
+from rayrlhf.actors.draw import Draws
 from rayrlhf.actors.placement import Reservation, check_capacity, cluster_nodes, plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.actors.roles import Collected, Roles
+from rayrlhf.actors.roles import Roles
 from rayrlhf.checkpoint import Checkpoints
 from rayrlhf.metrics import MetricsLog
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.diagnostics import Diagnostics
+from rayrlhf.stages.loop_figures import LoopClock, SamplingFigures
 from rayrlhf.stages.ppo_inputs import PPOInputs, load_inputs, resolve_paths
 from rayrlhf.types import SampleRequest
 
@@ -38,8 +39,8 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
     config = resolve_paths(config)
     inputs = load_inputs(config)
     connect()
-    plan = plan_placement(config.roles, config.placement.colocate)
-    check_capacity(plan, config.roles, cluster_nodes())
+    plan = plan_placement(config.reserved_roles, config.placement.colocate)
+    check_capacity(plan, config.reserved_roles, cluster_nodes())
     directory = RunDirectory.create(config.run, config, [*config.data.files, *inputs.models.values()])
     directory.write_lineage(inputs.data.sources, inputs.models)
     directory.write_data_report(inputs.data.account.as_dict(), inputs.data.rejected)
@@ -52,49 +53,61 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
             inputs.max_model_len,
             inputs.references,
             inputs.ptx,
+            log.say,
         ) as roles,
     ):
         log.say(f"prompts: {inputs.data.account}; held out: {len(inputs.heldout)}; run: {directory.path}")
+        clock = LoopClock()
         ready = roles.wait_until_ready()
         log.say("actors ready: " + ", ".join(f"{role} {seconds:.1f} s" for role, seconds in ready.items()))
-        directory.write_summary(_loop(config, inputs, roles, log, directory, submitted))
+        directory.write_summary(_loop(config, inputs, roles, log, directory, clock, submitted))
     return directory
 
 
 def _loop(
-    config: PPOConfig, inputs: PPOInputs, roles: Roles, log: MetricsLog, directory: RunDirectory, submitted: float
+    config: PPOConfig,
+    inputs: PPOInputs,
+    roles: Roles,
+    log: MetricsLog,
+    directory: RunDirectory,
+    clock: LoopClock,
+    submitted: float,
 ) -> dict[str, float]:
     checkpoints = Checkpoints(directory.path / "checkpoints", config.run.keep_checkpoints)
     diagnostics = Diagnostics(config.logprob_gap_limit)
     kl_coef = config.algorithm.kl_coef
+    sampling = SamplingFigures()
     summary: dict[str, float] = {}
     metrics: dict[str, float] = {}
+    draws = Draws(config, roles, inputs.prompts)
     for step in range(config.num_steps):
-        clock = _Clock()
+        clock.enter("publish")
         roles.publish(version=step)  # policy → store; samplers pull
-        clock.lap("publish")
         if step % (config.evaluation.interval or config.num_steps) == 0:
+            clock.enter("evaluate")
             metrics = _evaluate(roles, inputs.heldout, config, step, directory)
-            clock.lap("evaluate")
-        rollouts = draw(config, roles, inputs.prompts, step)  # y ~ π_old(·|x), headers only
-        clock.lap("generate")
+        clock.enter("wait_for_rollouts")
+        rollouts = draws.take(step)  # y ~ π_old(·|x), references only
+        clock.enter("score")
         judged = roles.judge(rollouts)  # r(x, y), log π_old(y|x), log π_ref(y|x), V(s_t)
-        credit, batch = roles.assign_credit(kl_coef, _rollouts_file(config, directory, step), judged)  # A_t, R_t
-        clock.lap("score")
+        credit, ends, batch = roles.assign_credit(kl_coef, _rollouts_file(config, directory, step), judged)  # A_t, R_t
         num_samples = int(credit["ledger/trained"])
+        clock.enter("train")
         learned = roles.update(batch, num_samples, step)
-        clock.lap("update")
+        roles.settle(rollouts, ends)
         kl_coef = config.algorithm.next_kl_coef(kl_coef, credit.get("kl/sequence_mean", math.nan), num_samples)
-        metrics |= credit | learned | _sampling_figures(rollouts) | clock.metrics()
+        if _is_due(step + 1, config.checkpoint_interval, config.num_steps):
+            clock.enter("save")
+            checkpoints.write(step + 1, roles.save)
+        metrics |= credit | learned | sampling.of(rollouts) | clock.step()
         if step == 0:
             metrics["time/submit_to_first_step_s"] = time.monotonic() - submitted
         summary |= _first_and_last(metrics, summary)
         for line in diagnostics.warnings(metrics):
             log.say(line)
         log.write(step + 1, metrics)
+        roles.tell(step + 1, clock.seconds())
         metrics = {}
-        if _is_due(step + 1, config.checkpoint_interval, config.num_steps):
-            checkpoints.write(step + 1, roles.save)
     roles.publish(version=config.num_steps)
     final = _evaluate(roles, inputs.heldout, config, config.num_steps, directory)
     if final:
@@ -121,33 +134,6 @@ def _rollouts_file(config: PPOConfig, directory: RunDirectory, step: int) -> str
     return str(directory.path / "rollouts" / f"step-{step + 1:06d}.parquet") if due else None
 
 
-def _sampling_figures(rollouts: Collected) -> dict[str, float]:
-    tokens = sum(report.tokens for report in rollouts.reports)
-    return {
-        "engine/tokens": float(tokens),
-        "engine/tokens_per_s": tokens / max(report.generate_s for report in rollouts.reports),
-        "ledger/left_out": float(rollouts.num_left_out),
-        "weights/load_s": max(report.load_weights_s for report in rollouts.reports),
-    }
-
-
 def _first_and_last(metrics: dict[str, float], summary: dict[str, float]) -> dict[str, float]:
     """The latest value of each metric, and the first one under `first/`."""
     return {f"first/{k}": v for k, v in metrics.items() if f"first/{k}" not in summary} | metrics
-
-
-class _Clock:
-    """Seconds of each phase of a step."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, phase: str) -> None:
-        now = time.monotonic()
-        self._laps[phase] = now - self._last
-        self._last = now
-
-    def metrics(self) -> dict[str, float]:
-        laps = {f"time/{phase}_s": seconds for phase, seconds in self._laps.items()}
-        return laps | {"time/step_s": self._last - self._start}

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from rayrlhf.config import ConfigError, UserError
 from rayrlhf.data.records import Message, PromptText
 from rayrlhf.data.templates import Template
-from rayrlhf.engines import GenerationRequest, Sampling, VllmEngineConfig
+from rayrlhf.engines import GenerationRequest, Sampling, VllmEngineConfig, generate
 from rayrlhf.metrics import console
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.run_directory import resolve
@@ -55,7 +55,7 @@ class Talker:
                     f"more than the {self._context} that the model takes; lower --max-completion-length"
                 )
             requests.append(GenerationRequest(tuple(ids), seed))
-        completions = self._engine.generate(requests, self._sampling)
+        completions = generate(self._engine, requests, self._sampling)
         return [self._tokenizer.decode(c.token_ids, skip_special_tokens=True).strip() for c in completions]
 
     def converse(self) -> None:

@@ -1,21 +1,21 @@
 """Weight transport over Ray's object store, as a vLLM weight-transfer engine: the default, and it works everywhere.
 
-The update carries references to buckets; each vLLM worker fetches them itself and loads them through vLLM's layerwise
-reload, which takes checkpoint names and shapes whatever the worker packs or shards.
+The update carries buckets that the sampler fetched while its engine was drawing; they are views of the object store's
+memory. vLLM's layerwise reload takes checkpoint names and shapes, whatever the worker packs or shards.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import ray
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+from rayrlhf.weights.buckets import Bucket
 
 BACKEND = "rayrlhf_object_store"
 
@@ -27,9 +27,9 @@ class ObjectStoreInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class ObjectStoreUpdateInfo(WeightTransferUpdateInfo):
-    """References to the `Bucket`s of one version."""
+    """All of one version."""
 
-    buckets: list[Any] = field(default_factory=list)
+    buckets: list[Bucket] = field(default_factory=list)
 
 
 class ObjectStoreWeightTransferEngine(WeightTransferEngine[ObjectStoreInitInfo, ObjectStoreUpdateInfo]):
@@ -48,9 +48,9 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[ObjectStoreInitInfo, 
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: ObjectStoreUpdateInfo) -> None:
-        """Fetch bucket after bucket and load it; only one is held at a time."""
-        for reference in update_info.buckets:
-            self.model.load_weights(ray.get(reference).tensors())
+        """Load bucket after bucket."""
+        for bucket in update_info.buckets:
+            self.model.load_weights(bucket.tensors())
 
     def finish_weight_update(self) -> None:
         """Put the parameters back in the layout that the kernels use."""

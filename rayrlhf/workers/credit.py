@@ -42,15 +42,20 @@ class CreditAssigner:
         self._max_reject_share = max_reject_share
         self._moments = RunningMoments()
 
-    def assign(self, kl_coef: float, rollouts_file: str | None, sizes: Mapping[str, int], *values: Any) -> Any:
-        """(metrics, batch) of a step. Rollouts without a score are left out and counted; RewardError if they are more
-        than `max_reject_share`."""
+    def assign(
+        self, version: int, kl_coef: float, rollouts_file: str | None, sizes: Mapping[str, int], *values: Any
+    ) -> Any:
+        """(metrics, ends, batch) of a step that learns from weights `version`.
+
+        Rollouts without a score are left out and counted; RewardError if they are more than `max_reject_share`. `ends`
+        has None for each rollout that is trained on and a reason for each that is not, by (prompt id, sample id).
+        """
         judged, scores = self._judged(_named(values, sizes))
         drawn = len(judged.rollouts)
         if rollouts_file is not None:
             self._write(rollouts_file, judged, scores)
         check_rejections(scores, self._max_reject_share)
-        judged = with_scores(judged)
+        everything, judged = judged.rollouts, with_scores(judged)
         trained = len(judged.rollouts)
         if not trained:
             raise RewardError(f"none of the step's {drawn} rollouts and its greedy response both have a score")
@@ -59,12 +64,15 @@ class CreditAssigner:
         batch, metrics = self._algorithm.assign_credit(judged, kl_coef)
         metrics |= scores.metrics()
         if self._compare_logprobs:
-            metrics |= logprob_gap(judged.rollouts, judged.old_logprobs)
-        metrics["engine/version_min"] = float(judged.rollouts.versions.min())
-        metrics["engine/version_max"] = float(judged.rollouts.versions.max())
+            metrics |= logprob_gap(judged.rollouts, judged.old_logprobs, version)
+        metrics["engine/version_min"] = float(judged.rollouts.oldest_versions.min())
+        metrics["engine/version_max"] = float(judged.rollouts.newest_versions.max())
+        metrics["engine/staleness_mean"] = float(
+            (version - judged.rollouts.versions)[judged.rollouts.response_mask].mean()
+        )
         metrics["ledger/trained"] = float(trained)
         metrics["ledger/rejected"] = float(drawn - trained)
-        return metrics, batch
+        return metrics, _ends(everything, judged.rollouts, scores), batch
 
     def select(self, tolerance: float, max_groups: int, sizes: Mapping[str, int], *values: Any) -> Any:
         """(number of groups, rollouts, share of scores): of what was drawn, the first `max_groups` groups whose scores
@@ -147,17 +155,35 @@ class CreditAssigner:
                 "kl": np.full(len(rollouts), np.nan, np.float32) if kl is None else kl.sum(1),
                 "response_length": rollouts.response_lengths,
                 "finished": rollouts.finished,
-                "version": rollouts.versions,
+                "version": rollouts.oldest_versions,
+                "newest_version": rollouts.newest_versions,
             }
         )
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         pyarrow.parquet.write_table(table, file)
 
 
-def logprob_gap(rollouts: Rollouts, learner_logprobs: FloatArray) -> dict[str, float]:
-    """|log π_engine − log π_learner| over the response tokens, in nats: what a failed weight sync shows up in."""
-    gap = np.abs(rollouts.engine_logprobs - learner_logprobs)[rollouts.response_mask]
+def logprob_gap(rollouts: Rollouts, learner_logprobs: FloatArray, version: int) -> dict[str, float]:
+    """|log π_engine − log π_learner| over the response tokens that the learner's `version` drew, in nats: what a failed
+    weight sync shows up in. Nothing if there are none."""
+    drawn = rollouts.response_mask & (rollouts.versions == version)
+    if not drawn.any():
+        return {}
+    gap = np.abs(rollouts.engine_logprobs - learner_logprobs)[drawn]
     return {"engine/logprob_gap_mean": float(gap.mean()), "engine/logprob_gap_max": float(gap.max())}
+
+
+def _ends(drawn: Rollouts, trained: Rollouts, scores: ScoreShare) -> dict[tuple[int, int], str | None]:
+    trained_keys = set(_keys(trained))
+    reasons = {row: why.reason for row, why in scores.rejections.items()}
+    return {
+        key: None if key in trained_keys else reasons.get(row, "its prompt's greedy response has no score")
+        for row, key in enumerate(_keys(drawn))
+    }
+
+
+def _keys(rollouts: Rollouts) -> list[tuple[int, int]]:
+    return list(zip(rollouts.prompt_ids.tolist(), rollouts.sample_ids.tolist(), strict=True))
 
 
 def with_scores(judged: Judged) -> Judged:

@@ -1,84 +1,133 @@
-"""A sampler: draws rollouts with an engine whose weights are at least of the asked version."""
+"""A sampler: draws the responses of its leases with an engine, and takes new weights between two of its steps."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from rayrlhf.engines.base import Completion, Engine, GenerationRequest, Sampling
-from rayrlhf.types import RolloutHeader, Rollouts, SampleRequest
-from rayrlhf.weights.store import Published
-
-
-class WeightSource(Protocol):
-    """Where a sampler finds weights."""
-
-    def newest(self, min_version: int) -> Published:
-        """The newest version, waiting for one of at least `min_version`."""
-        ...
+from rayrlhf.engines.base import Completion, Engine, GenerationRequest
+from rayrlhf.rollout import goodput
+from rayrlhf.rollout.leases import Answer, Assignment, OnUpdate
+from rayrlhf.types import Rollouts, SampleRequest
 
 
 @dataclass(frozen=True)
-class SamplerReport:
-    """What one call took."""
+class Weights:
+    """A version that has been fetched."""
 
-    generate_s: float
-    load_weights_s: float
-    headers: list[RolloutHeader]
+    version: int
+    buckets: list[Any]
 
-    @property
-    def tokens(self) -> int:
-        """Response tokens drawn."""
-        return sum(header.response_length for header in self.headers)
+
+@dataclass
+class _Open:
+    """A lease that is being answered."""
+
+    assignment: Assignment
+    completions: dict[int, Completion] = field(default_factory=dict)  # by index of the request
 
 
 class Sampler:
-    """One engine and the version of the weights in it; −1 before the first pull."""
+    """One engine, the version of the weights in it (−1 before the first), and the leases it works on."""
 
-    def __init__(self, engine: Engine, source: WeightSource) -> None:
-        self._engine = engine
-        self._source = source
+    def __init__(self, engine: Engine, on_update: OnUpdate, clock: Callable[[], float] = time.monotonic) -> None:
         self.version = -1
+        self.tokens = 0
+        """Response tokens drawn."""
+        self.watch = goodput.Stopwatch(goodput.WAIT_FOR_WEIGHTS, clock())
+        self._engine, self._on_update, self._clock = engine, on_update, clock
+        self._offered: Weights | None = None
+        self._waiting: deque[tuple[int, int]] = deque()  # (lease id, index), not begun
+        self._running: dict[int, tuple[int, int]] = {}  # by request id
+        self._open: dict[int, _Open] = {}
+        self._next_request = 0
+        self._redone_steps = 0
 
-    def sync(self, min_version: int) -> float:
-        """Pull the newest weights if the engine's are older than `min_version`. Returns the seconds it took."""
-        if self.version >= min_version:
-            return 0.0
-        started = time.monotonic()
-        published = self._source.newest(min_version)
-        self._engine.load_weights({"buckets": published.buckets}, published.version)
-        self.version = published.version
-        return time.monotonic() - started
+    @property
+    def num_running(self) -> int:
+        """Responses that were begun and have not ended."""
+        return len(self._running)
 
-    def generate(
-        self, requests: Sequence[SampleRequest], sampling: Sampling, min_version: int
-    ) -> tuple[SamplerReport, Rollouts]:
-        """One response per request, drawn with weights of at least `min_version`."""
-        load_weights_s = self.sync(min_version)
-        started = time.monotonic()
-        completions = self._engine.generate(
-            [GenerationRequest(request.prompt.token_ids, request.seed) for request in requests], sampling
-        )
-        rollouts = assemble(requests, completions, self.version)
-        report = SamplerReport(time.monotonic() - started, load_weights_s, rollouts.headers())
-        return report, rollouts
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has something to do."""
+        return bool(self._running or self._waiting or self._offered)
+
+    def add(self, assignment: Assignment) -> None:
+        """One more lease."""
+        self._open[assignment.lease_id] = _Open(assignment)
+        self._waiting.extend((assignment.lease_id, index) for index in range(len(assignment.requests)))
+
+    def offer(self, weights: Weights) -> None:
+        """Newer weights, to be taken before the next step or, with `finish`, once the running responses have ended."""
+        self._offered = weights
+
+    def step(self) -> list[Answer]:
+        """Take new weights if it is time, draw a token of every running response; the leases that are answered."""
+        if self._offered is not None and (self._on_update == "continue" or not self._running):
+            self._load(self._offered)
+        if self._offered is None:
+            self._begin()
+        if not self._running:
+            return []
+        self.watch.switch(goodput.REDONE_PREFILL if self._redone_steps else goodput.GENERATE, self._clock())
+        self._redone_steps = max(0, self._redone_steps - 1)
+        return [answer for done in self._engine.step() for answer in self._end(*done)]
+
+    def rest(self) -> None:
+        """There is nothing to do until prompts or weights come."""
+        waits_for = goodput.WAIT_FOR_WEIGHTS if self.version < 0 else goodput.WAIT_FOR_PROMPTS
+        self.watch.switch(waits_for, self._clock())
+
+    def _load(self, weights: Weights) -> None:
+        self.watch.switch(goodput.LOAD_WEIGHTS, self._clock())
+        self._redone_steps = self._engine.load_weights({"buckets": weights.buckets}, weights.version)
+        self.version, self._offered = weights.version, None
+
+    def _begin(self) -> None:
+        while self._waiting:
+            lease_id, index = self._waiting.popleft()
+            assignment = self._open[lease_id].assignment
+            request = assignment.requests[index]
+            self._running[self._next_request] = (lease_id, index)
+            self._engine.add(
+                self._next_request, GenerationRequest(request.prompt.token_ids, request.seed), assignment.sampling
+            )
+            self._next_request += 1
+
+    def _end(self, request_id: int, completion: Completion) -> list[Answer]:
+        lease_id, index = self._running.pop(request_id)
+        opened = self._open[lease_id]
+        opened.completions[index] = completion
+        self.tokens += len(completion.token_ids)
+        requests = opened.assignment.requests
+        if len(opened.completions) < len(requests):
+            return []
+        del self._open[lease_id]
+        completions = [opened.completions[index] for index in range(len(requests))]
+        oldest = min(version for completion in completions for version in completion.versions)
+        return [Answer(lease_id, oldest, assemble(requests, completions))]
 
 
-def assemble(requests: Sequence[SampleRequest], completions: Sequence[Completion], version: int) -> Rollouts:
+def assemble(requests: Sequence[SampleRequest], completions: Sequence[Completion]) -> Rollouts:
     """Requests and their completions as padded arrays."""
     prompt_lengths = np.array([len(request.prompt.token_ids) for request in requests], dtype=np.int32)
     response_lengths = np.array([len(completion.token_ids) for completion in completions], dtype=np.int32)
     lengths = prompt_lengths + response_lengths
     tokens = np.zeros((len(requests), int(lengths.max(initial=0))), dtype=np.int32)
     logprobs = np.zeros(tokens.shape, dtype=np.float32)
+    versions = np.zeros(tokens.shape, dtype=np.int32)
     for row, (request, completion) in enumerate(zip(requests, completions, strict=True)):
+        response = slice(prompt_lengths[row], lengths[row])
         tokens[row, : prompt_lengths[row]] = request.prompt.token_ids
-        tokens[row, prompt_lengths[row] : lengths[row]] = completion.token_ids
-        logprobs[row, prompt_lengths[row] : lengths[row]] = completion.logprobs
+        tokens[row, response] = completion.token_ids
+        logprobs[row, response] = completion.logprobs
+        versions[row, response] = completion.versions
     return Rollouts(
         tokens=tokens,
         prompt_lengths=prompt_lengths,
@@ -87,5 +136,5 @@ def assemble(requests: Sequence[SampleRequest], completions: Sequence[Completion
         finished=np.array([completion.finished for completion in completions], dtype=bool),
         prompt_ids=np.array([request.prompt.id for request in requests], dtype=np.int64),
         sample_ids=np.array([request.sample_id for request in requests], dtype=np.int32),
-        versions=np.full(len(requests), version, dtype=np.int64),
+        versions=versions,
     )

@@ -81,5 +81,5 @@ def as_rollouts(rows: Sequence[TokenRow]) -> Rollouts:
         finished=np.ones(len(rows), dtype=bool),
         prompt_ids=np.arange(len(rows)),
         sample_ids=np.zeros(len(rows), dtype=np.int32),
-        versions=np.zeros(len(rows), dtype=np.int64),
+        versions=np.zeros_like(tokens),
     )

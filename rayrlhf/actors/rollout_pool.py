@@ -1,0 +1,157 @@
+"""The `RolloutPool` actor: the pool's logic at work on the cluster, and what the loop and the command line ask it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.actors.sampler_host import Launcher, RayLink
+from rayrlhf.config import UserError
+from rayrlhf.rollout.config import RolloutsConfig
+from rayrlhf.rollout.leases import Order
+from rayrlhf.rollout.pool import Pool, PoolSettings
+from rayrlhf.rollout.runner import Runner
+from rayrlhf.rollout.status import SamplerStatus, Status
+from rayrlhf.run_directory import runs_root
+from rayrlhf.types import Rollouts
+
+NAMESPACE = "rayrlhf"
+"""Where a run's pool is found by the run's name."""
+
+
+@dataclass(frozen=True)
+class LoopStatus:
+    """Where the loop is."""
+
+    step: int
+    """Steps done."""
+    num_steps: int
+    version: int
+    """Newest published weights."""
+    seconds: Mapping[str, float]
+    """Of the learners, by activity."""
+
+
+def actor_name(run: str) -> str:
+    """Of a run's pool."""
+    return f"rollouts of {run}"
+
+
+@ray.remote(num_cpus=0)
+class RolloutPool:
+    """One per run; it owns the sampler processes.
+
+    A response counts once this actor holds its tokens, so no node's death can take it back.
+    """
+
+    def __init__(self, settings: PoolSettings, launcher: Launcher, config: RolloutsConfig) -> None:
+        self._settings, self._launcher, self._config = settings, launcher, config
+        self._runner: Runner | None = None
+        self._began = time.monotonic()
+        self._loop = LoopStatus(step=0, num_steps=0, version=-1, seconds={})
+        self._lines: list[str] = []
+
+    async def ready(self) -> None:
+        """Start the samplers; answers once one is ready."""
+        self._pool = Pool(self._settings, time.monotonic())
+        self._runner = Runner(self._pool, self._launcher, self._config.autoscale, self._lines.append)
+        await self._runner.any_up()
+
+    async def submit(self, order: Order) -> None:
+        """Have an order drawn."""
+        self._running.submit(order)
+
+    async def take(self, order_id: int) -> tuple[Status, Rollouts]:
+        """An order's rollouts, once all are there, ordered by (prompt id, sample id)."""
+        parts = await self._running.take(order_id)
+        return self._status(), Rollouts.concat(parts)
+
+    async def settle(self, order_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
+        """Say what became of the samples of an order that was taken."""
+        self._pool.settle(order_id, rejected)
+
+    async def at(self, loop: LoopStatus) -> None:
+        """Where the loop is now."""
+        self._loop = loop
+
+    async def scale(self, num_samplers: int) -> int:
+        """Another number of samplers from now on. Returns how many there were to be."""
+        before = self._pool.fleet.size
+        self._running.scale(num_samplers)
+        return before
+
+    async def status(self) -> tuple[LoopStatus, Status]:
+        """A snapshot."""
+        return self._loop, self._status()
+
+    async def lines(self) -> list[str]:
+        """What happened since the last call, for people."""
+        lines, self._lines[:] = list(self._lines), []
+        return lines
+
+    async def close(self) -> None:
+        """End all samplers."""
+        if self._runner is not None:
+            self._runner.close()
+
+    @property
+    def _running(self) -> Runner:
+        assert self._runner is not None, "ready() comes first"
+        return self._runner
+
+    def _status(self) -> Status:
+        now = time.monotonic()
+        links = self._running.links()
+
+        def of(member: Any) -> SamplerStatus:
+            link = links.get(member.id)
+            there = link.whereabouts if isinstance(link, RayLink) else None
+            return SamplerStatus.of(member, now, there.process.pid if there else None, there.node if there else None)
+
+        samplers = tuple(of(member) for member in self._pool.fleet.members.values())
+        return Status.of(self._pool, samplers, now, now - self._began)
+
+
+def start_pool(config: PPOConfig, launcher: Launcher) -> Any:
+    """The actor of a run. Raises UserError if a run of this name is alive."""
+    sampler = config.sampler
+    settings = config.rollouts.pool(sampler.num_workers, sampler.engine.max_num_seqs, config.timeouts.start_s)
+    name = config.run.name
+    try:
+        return RolloutPool.options(name=actor_name(name), namespace=NAMESPACE).remote(  # type: ignore[attr-defined]
+            settings, launcher, config.rollouts
+        )
+    except ValueError as error:
+        if "already exists" not in str(error) and "already taken" not in str(error):
+            raise
+        raise UserError(f"a run named {name!r} is alive on this cluster: choose another run.name, or end it") from None
+
+
+def find_pool(run: str) -> Any:
+    """The actor of a run that is alive. Raises UserError."""
+    try:
+        return ray.get_actor(actor_name(run), namespace=NAMESPACE)
+    except ValueError:
+        pass
+    folder = runs_root() / run
+    if (folder / "config.yaml").exists():
+        raise UserError(
+            f"run {run!r} is not alive on this cluster: it ended, or was ended; its figures are in {folder}"
+        )
+    raise UserError(
+        f"there is no run {run!r} on this cluster, nor in {runs_root()}; runs alive: {', '.join(alive()) or 'none'}"
+    )
+
+
+def alive() -> list[str]:
+    """Names of the runs that are alive on this cluster."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    prefix = actor_name("")
+    return sorted(
+        a["name"].removeprefix(prefix) for a in actors if a["namespace"] == NAMESPACE and a["name"].startswith(prefix)
+    )

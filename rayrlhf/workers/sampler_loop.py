@@ -1,0 +1,100 @@
+"""A sampler at work: one thread steps its engine, one fetches weights, and others hand in leases and take answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from rayrlhf.rollout.leases import Answer, Assignment, Report
+from rayrlhf.workers.sampler import Sampler, Weights
+
+
+class WeightSource(Protocol):
+    """Where a sampler finds weights."""
+
+    def fetch(self, min_version: int) -> Weights | None:
+        """The newest version, waiting for one of at least `min_version`; None if none came for a while."""
+        ...
+
+
+class SamplerLoop:
+    """Runs a sampler until its process ends. Fetching overlaps with drawing; only loading comes between two steps."""
+
+    def __init__(self, sampler: Sampler, source: WeightSource) -> None:
+        self._sampler, self._source = sampler, source
+        self._changed = threading.Condition()
+        self._assigned: list[Assignment] = []
+        self._fetched: Weights | None = None
+        self._answers: list[Answer] = []
+        self._has_news = False
+        self._error: BaseException | None = None
+        for work in (self._draw, self._fetch):
+            threading.Thread(target=self._guard, args=(work,), daemon=True, name=work.__name__).start()
+
+    def assign(self, assignments: Sequence[Assignment]) -> None:
+        """Leases to answer."""
+        with self._changed:
+            self._assigned.extend(assignments)
+            self._changed.notify_all()
+
+    def report(self, timeout_s: float) -> Report:
+        """What happened since the last report, as soon as there is something, or after `timeout_s`.
+
+        Raises whatever ended one of the threads.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_news or self._error is not None, timeout_s)
+            if self._error is not None:
+                raise self._error
+            self._has_news = False
+            answers, self._answers = tuple(self._answers), []
+            sampler = self._sampler
+            return Report(
+                version=sampler.version,
+                answers=answers,
+                running=sampler.num_running,
+                seconds=sampler.watch.seconds(time.monotonic()),
+                tokens=sampler.tokens,
+            )
+
+    def _guard(self, work: object) -> None:
+        try:
+            work()  # type: ignore[operator]
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _draw(self) -> None:
+        sampler = self._sampler
+        while True:
+            with self._changed:
+                if not (sampler.has_work or self._assigned or self._fetched):
+                    sampler.rest()
+                    self._changed.wait_for(lambda: self._assigned or self._fetched)
+                for assignment in self._assigned:
+                    sampler.add(assignment)
+                self._assigned.clear()
+                if self._fetched is not None:
+                    sampler.offer(self._fetched)
+                    self._fetched = None
+            version = sampler.version
+            answers = sampler.step()
+            if answers or sampler.version != version:
+                with self._changed:
+                    self._answers.extend(answers)
+                    self._has_news = True
+                    self._changed.notify_all()
+
+    def _fetch(self) -> None:
+        version = -1
+        while True:
+            weights = self._source.fetch(version + 1)
+            if weights is None:
+                continue
+            version = weights.version
+            with self._changed:
+                self._fetched = weights
+                self._changed.notify_all()

@@ -90,7 +90,7 @@ def make_rollouts() -> Callable[..., Any]:
             finished=np.array([True] * len(lengths) if finished is None else finished, dtype=bool),
             prompt_ids=np.array(range(len(lengths)) if prompt_ids is None else prompt_ids, dtype=np.int64),
             sample_ids=np.zeros(len(lengths), dtype=np.int32),
-            versions=np.zeros(len(lengths), dtype=np.int64),
+            versions=np.zeros_like(tokens),
         )
 
     return make

@@ -107,8 +107,8 @@ def check_capacity(plan: Plan, roles: Mapping[str, Resources], nodes: Sequence[M
                 for name in sorted(takers, key=lambda name: -takers[name])
             )
             raise PlacementError(
-                f"needs {needed:g} {resource}, cluster has {present:g}: lower {listed}, or let roles share devices "
-                "with placement.colocate, or add nodes to the cluster"
+                f"needs {needed:g} {resource}, cluster has {present:g}: lower {listed}, or their {setting}, "
+                "or let roles share devices with placement.colocate, or add nodes to the cluster"
             )
     for bundle in plan.bundles:
         if not any(all(node.get(k, 0.0) + ROUNDING >= v for k, v in bundle.items()) for node in nodes):

@@ -48,7 +48,7 @@ def rollouts_of(lengths, width: int) -> Rollouts:
         finished=np.ones(count, dtype=bool),
         prompt_ids=np.arange(count),
         sample_ids=np.zeros(count, dtype=np.int32),
-        versions=np.zeros(count, dtype=np.int64),
+        versions=np.zeros((count, width), dtype=np.int32),
     )
 
 

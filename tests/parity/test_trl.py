@@ -43,7 +43,7 @@ def credit(update: dict[str, Any]) -> Batch:
         finished=np.ones(count, dtype=bool),
         prompt_ids=np.arange(count),
         sample_ids=np.zeros(count, dtype=np.int32),
-        versions=np.zeros(count, dtype=np.int64),
+        versions=np.zeros((count, width + 1), dtype=np.int32),
     )
     old, reference = (shifted(update[name]).numpy() for name in ("logprobs", "ref_logprobs"))
     values = shifted(update["values"], after=1).numpy()

@@ -25,36 +25,39 @@ def logprob_gaps(folder: str) -> dict[str, float]:
 
     from rayrlhf.engines import Sampling, VllmEngineConfig
     from rayrlhf.models import Policy
+    from rayrlhf.rollout.leases import Assignment
     from rayrlhf.types import Prompt, SampleRequest
     from rayrlhf.weights.buckets import pack
-    from rayrlhf.weights.store import Published
     from rayrlhf.workers.credit import logprob_gap
     from rayrlhf.workers.parallel import Ranks
-    from rayrlhf.workers.sampler import Sampler
+    from rayrlhf.workers.sampler import Sampler, Weights
     from rayrlhf.workers.scoring import row_tensors
 
     sampling = Sampling(max_completion_length=12)
     policy = Policy.load(folder).eval()
-    source: dict[int, Published] = {}
-
-    class Source:
-        def newest(self, min_version: int) -> Published:
-            return source[max(source)]
-
-    def publish(version: int) -> None:
-        source[version] = Published(version, [ray.put(bucket) for bucket in pack(policy.weights())])
-
     engine = VllmEngineConfig(kv_cache_gib=0.1).start(folder, 64, sampling, eos_token_id=0)
-    sampler = Sampler(engine, Source())
+    sampler = Sampler(engine, "continue")
     requests = [SampleRequest(Prompt(i, tuple(range(5 + i, 15 + 2 * i))), 0, seed=i) for i in range(6)]
 
-    def gap(min_version: int) -> float:
-        _, rollouts = sampler.generate(requests, sampling, min_version)
-        assert set(rollouts.versions) == {sampler.version}
+    def publish(version: int) -> None:
+        references = [ray.put(bucket) for bucket in pack(policy.weights())]
+        sampler.offer(Weights(version, ray.get(references)))
+
+    def gap(version: int, num_steps_before: int = 0, then: Any = None) -> float:
+        """Of tokens that `version` drew; `then` is called after so many steps."""
+        sampler.add(Assignment(0, tuple(requests), sampling))
+        for _ in range(num_steps_before):
+            assert not sampler.step()
+        if then is not None:
+            then()
+        while not (answers := sampler.step()):
+            pass
+        rollouts = answers[0].rollouts
+        assert answers[0].oldest_version == (sampler.version if then is None else version - 1)
         tokens, mask, _ = row_tensors(rollouts, np.arange(len(rollouts)), Ranks().device)
         with torch.no_grad():
             logprobs = policy(tokens, mask).logprobs.numpy()
-        return logprob_gap(rollouts, logprobs)["engine/logprob_gap_max"]
+        return logprob_gap(rollouts, logprobs, version)["engine/logprob_gap_max"]
 
     def perturb() -> None:
         with torch.no_grad():
@@ -71,6 +74,12 @@ def logprob_gaps(folder: str) -> dict[str, float]:
     perturb()
     publish(2)
     gaps["synced again"] = gap(2)
+
+    def change() -> None:
+        perturb()
+        publish(3)
+
+    gaps["in mid-response"] = gap(3, num_steps_before=5, then=change)
     return gaps
 
 
@@ -94,3 +103,4 @@ def test_sampler_and_learner_agree_after_every_sync(architecture: Any, tied: boo
     assert gaps["stale"] > 1e-2  # the check can tell stale weights from fresh ones
     assert gaps["synced"] <= 1e-4
     assert gaps["synced again"] <= 1e-4
+    assert gaps["in mid-response"] <= 1e-4  # what the old weights computed of the prompt is not used again

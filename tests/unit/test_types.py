@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.types import RolloutHeader, Rollouts, RowShare, pad_columns, sample_seed
+from rayrlhf.types import Rollouts, RowShare, pad_columns, sample_seed
 
 
 def part_of(rollouts: Rollouts, rows: list[int]) -> Rollouts:
@@ -49,9 +49,12 @@ def test_the_response_mask_is_set_on_response_tokens_alone(make_rollouts):
     assert rollouts.response_lengths.tolist() == [1, 3]
 
 
-def test_headers_carry_what_the_loop_may_know(make_rollouts):
-    rollouts = make_rollouts([(2, 1), (1, 3)], finished=[True, False], prompt_ids=[7, 9])
-    assert rollouts.headers() == [RolloutHeader(7, 0, 2, 1, True, 0), RolloutHeader(9, 0, 1, 3, False, 0)]
+def test_a_response_may_be_drawn_by_several_versions(make_rollouts):
+    rollouts = make_rollouts([(2, 1), (1, 3)], extra_padding=1)
+    versions = np.array([[0, 0, 7, 0, 0], [0, 5, 5, 6, 0]], dtype=np.int32)
+    rollouts = dataclasses.replace(rollouts, versions=versions)
+    assert rollouts.oldest_versions.tolist() == [7, 5]
+    assert rollouts.newest_versions.tolist() == [7, 6]
 
 
 @given(st.integers(1, 20), st.integers(1, 4), st.integers(0, 100))

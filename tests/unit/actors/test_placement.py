@@ -72,7 +72,7 @@ def test_too_few_cpus_name_the_settings_to_lower_largest_first():
     with pytest.raises(PlacementError) as error:
         check(roles, [{"CPU": 1}, {"CPU": 1}])
     assert str(error.value) == (
-        "needs 6 CPU, cluster has 2: lower sampler.num_workers (now 5 × 1 CPU), policy.num_workers (now 1 × 1 CPU), "
+        "needs 6 CPU, cluster has 2: lower sampler.num_workers (now 5 × 1 CPU), policy.num_cpus (now 1), "
         "or their num_cpus, or let roles share devices with placement.colocate, or add nodes to the cluster"
     )
 

@@ -1,5 +1,7 @@
 """The credit assigner puts shares of samplers and ranks together, and writes what was said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -51,7 +53,7 @@ def test_credit_does_not_depend_on_how_many_samplers_and_ranks_there_were(assign
     arrays = {"scores": scores, "ref_logprobs": reference, "old_logprobs": old, "values": values}
     given = {"rollouts": parts} | {name: shares(array, ranks) for name, array in arrays.items()}
     given["scores"] = score_shares(scores, ranks)
-    metrics, batch = assigner.assign(0.1, None, *flat(given))
+    metrics, _, batch = assigner.assign(0, 0.1, None, *flat(given))
     wanted, wanted_metrics = PPO().assign_credit(Judged(made, scores, old, 8, reference, values), 0.1)
     np.testing.assert_array_equal(batch.advantages, wanted.advantages)
     np.testing.assert_array_equal(batch.rollouts.tokens, made.tokens)
@@ -80,7 +82,7 @@ def test_rollouts_are_written_as_text_with_their_scores(assigner, tokenizer, tmp
         finished=np.array([True]),
         prompt_ids=np.array([4]),
         sample_ids=np.array([1], dtype=np.int32),
-        versions=np.array([6]),
+        versions=np.full_like(tokens, 6),
     )
     reference = np.where(rollouts.response_mask, -0.5, 0).astype(np.float32)
     arrays = {"scores": np.array([1.5], np.float32), "ref_logprobs": reference, "old_logprobs": reference * 0}
@@ -104,11 +106,13 @@ def assigner_of(algorithm, folder) -> CreditAssigner:
 
 def test_a_rollout_without_a_score_is_never_trained_on(tiny_qwen2, make_rollouts):
     made = make_rollouts([(2, 3), (1, 2), (3, 5), (2, 2)], prompt_ids=[0, 0, 1, 1])
+    made = replace(made, sample_ids=np.array([0, 1, 0, 1], dtype=np.int32))
     old = np.where(made.response_mask, -0.5, 0).astype(np.float32)
     scores = np.array([1.0, np.nan, 3.0, 0.0], dtype=np.float32)
     given = {"rollouts": [made], "scores": score_shares(scores, 2), "old_logprobs": shares(old, 1)}
-    metrics, batch = assigner_of(GRPO(kl_coef=0), tiny_qwen2).assign(0.0, None, *flat(given))
+    metrics, ends, batch = assigner_of(GRPO(kl_coef=0), tiny_qwen2).assign(0, 0.0, None, *flat(given))
     assert (metrics["ledger/trained"], metrics["ledger/rejected"]) == (3, 1)
+    assert ends == {(0, 0): None, (0, 1): "nothing to say", (1, 0): None, (1, 1): None}
     kept = np.array([0, 2, 3])
     np.testing.assert_array_equal(batch.rollouts.tokens, made.tokens[kept])
     wanted, _ = GRPO(kl_coef=0).assign_credit(Judged(made.take(kept), scores[kept], old[kept], 8), 0.0)
@@ -121,7 +125,7 @@ def test_a_step_without_any_score_says_so(tiny_qwen2, make_rollouts):
     nothing = np.full(1, np.nan, np.float32)
     given = {"rollouts": [made], "scores": score_shares(nothing, 1), "old_logprobs": shares(made.engine_logprobs, 1)}
     with pytest.raises(RewardError, match=r"1 of 1 rollouts got no reward, .* 1 × nothing to say"):
-        assigner_of(GRPO(), tiny_qwen2).assign(0.0, None, *flat(given))
+        assigner_of(GRPO(), tiny_qwen2).assign(0, 0.0, None, *flat(given))
 
 
 def test_remax_compares_with_the_greedy_response_to_the_same_prompt(tiny_qwen2, make_rollouts):
@@ -135,7 +139,7 @@ def test_remax_compares_with_the_greedy_response_to_the_same_prompt(tiny_qwen2, 
         "greedy_rollouts": [greedy],
         "greedy_scores": score_shares(np.array([10.0, 20.0], np.float32), 1),  # 5, 7
     }
-    _, batch = assigner_of(ReMax(kl_coef=0), tiny_qwen2).assign(0.0, None, *flat(given))
+    _, _, batch = assigner_of(ReMax(kl_coef=0), tiny_qwen2).assign(0, 0.0, None, *flat(given))
     assert [row[mask][0] for row, mask in zip(batch.advantages, batch.rollouts.response_mask, strict=True)] == [
         1.0 - 10,
         2.0 - 10,
@@ -165,6 +169,14 @@ def test_the_gap_is_measured_on_response_tokens_alone(make_rollouts):
     learner = rollouts.engine_logprobs.copy()
     learner[~rollouts.response_mask] = 50.0
     learner[0, 1] += 0.3
-    gap = logprob_gap(rollouts, learner)
+    gap = logprob_gap(rollouts, learner, version=0)
     assert gap["engine/logprob_gap_max"] == pytest.approx(0.3, rel=1e-5)
     assert gap["engine/logprob_gap_mean"] == pytest.approx(0.1, rel=1e-5)
+
+
+def test_the_gap_is_measured_on_tokens_of_the_learners_own_version_alone(make_rollouts):
+    rollouts = make_rollouts([(1, 2), (2, 1)])
+    rollouts = replace(rollouts, versions=np.array([[0, 3, 4], [0, 0, 3]], dtype=np.int32))
+    learner = rollouts.engine_logprobs + np.array([[0, 9, 0.5], [0, 0, 9]], dtype=np.float32)
+    assert logprob_gap(rollouts, learner, version=4)["engine/logprob_gap_max"] == pytest.approx(0.5, rel=1e-5)
+    assert logprob_gap(rollouts, learner, version=5) == {}

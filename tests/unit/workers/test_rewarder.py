@@ -61,7 +61,7 @@ def make_texts(tokenizer):
             finished=np.array([finished for *_, finished in texts])[order],
             prompt_ids=np.arange(len(rows))[order],
             sample_ids=np.zeros(len(rows), dtype=np.int32),
-            versions=np.zeros(len(rows), dtype=np.int64),
+            versions=np.zeros_like(tokens),
         )
 
     return make

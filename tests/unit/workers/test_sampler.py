@@ -1,116 +1,175 @@
-"""A sampler with a fake engine and a fake source of weights."""
+"""A sampler with a fake engine: when it takes weights, what it draws with which, and what it says of its time."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
+from rayrlhf.rollout import goodput
+from rayrlhf.rollout.leases import Answer, Assignment
 from rayrlhf.types import Prompt, SampleRequest
-from rayrlhf.weights.store import Published
-from rayrlhf.workers.sampler import Sampler, assemble
+from rayrlhf.workers.sampler import Sampler, Weights, assemble
 
 
+@dataclass
 class FakeEngine:
-    """Answers a prompt of n tokens with n + 1 tokens of its version, and remembers what it loaded."""
+    """Answers a prompt of n tokens with n tokens, each the version that drew it + 100."""
 
-    def __init__(self) -> None:
-        self.loaded: list[tuple[dict[str, Any], int]] = []
-        self.asked: list[GenerationRequest] = []
+    version: int = -1
+    running: dict[int, tuple[GenerationRequest, list[int]]] = field(default_factory=dict)
+    begun: list[GenerationRequest] = field(default_factory=list)
+    loaded: list[Any] = field(default_factory=list)
 
-    def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
-        self.asked.extend(requests)
-        version = self.loaded[-1][1]
-        return [
-            Completion((version + 100,) * (len(r.token_ids) + 1), (-0.5,) * (len(r.token_ids) + 1), finished=True)
-            for r in requests
-        ]
+    def add(self, request_id: int, request: GenerationRequest, sampling: Sampling) -> None:
+        self.running[request_id] = (request, [])
+        self.begun.append(request)
 
-    def load_weights(self, update: dict[str, Any], version: int) -> None:
-        self.loaded.append((update, version))
+    def step(self) -> list[tuple[int, Completion]]:
+        for _, drawn in self.running.values():
+            drawn.append(self.version)
+        ended = [i for i, (request, drawn) in self.running.items() if len(drawn) == len(request.token_ids)]
+        return [(i, completion(self.running.pop(i)[1])) for i in ended]
 
-
-class FakeSource:
-    """Always has one version more than the last time, and remembers how often it was asked."""
-
-    def __init__(self, version: int = 0) -> None:
+    def load_weights(self, update: dict[str, Any], version: int) -> int:
+        self.loaded.append(update["buckets"])
         self.version = version
-        self.asked_for: list[int] = []
-
-    def newest(self, min_version: int) -> Published:
-        self.asked_for.append(min_version)
-        self.version = max(self.version, min_version)
-        return Published(self.version, [f"bucket of {self.version}"])
+        return 1 if self.running else 0
 
 
-def requests(*prompts: tuple[int, ...]) -> list[SampleRequest]:
-    return [SampleRequest(Prompt(10 + i, ids), i % 2, seed=1000 + i) for i, ids in enumerate(prompts)]
+def completion(versions: list[int]) -> Completion:
+    return Completion(
+        tuple(v + 100 for v in versions), (-0.5,) * len(versions), finished=True, versions=tuple(versions)
+    )
 
 
-def test_weights_are_pulled_only_when_older_than_asked():
-    engine, source = FakeEngine(), FakeSource()
-    sampler = Sampler(engine, source)
-    assert sampler.version == -1
-    sampler.sync(0)
-    assert source.asked_for == [0]
-    assert sampler.sync(0) == 0.0
-    assert source.asked_for == [0]
-    sampler.sync(3)
-    assert source.asked_for == [0, 3]
-    sampler.sync(2)
-    assert source.asked_for == [0, 3]
-    assert engine.loaded == [({"buckets": ["bucket of 0"]}, 0), ({"buckets": ["bucket of 3"]}, 3)]
+class Clock:
+    """Every look at it takes a second."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
 
 
-def test_a_sampler_that_joins_late_takes_the_newest_version_and_says_so():
-    engine, source = FakeEngine(), FakeSource(version=7)
-    report, rollouts = Sampler(engine, source).generate(requests((1, 2)), Sampling(), min_version=5)
-    assert rollouts.versions.tolist() == [7]
-    assert report.headers[0].version == 7
-    assert [version for _, version in engine.loaded] == [7]
+def requests(*prompts: tuple[int, ...]) -> tuple[SampleRequest, ...]:
+    return tuple(SampleRequest(Prompt(10 + i, ids), i % 2, seed=1000 + i) for i, ids in enumerate(prompts))
 
 
-def test_a_failed_load_leaves_the_version_as_it_was():
-    class Failing(FakeEngine):
-        def load_weights(self, update: dict[str, Any], version: int) -> None:
-            raise OSError("lost")
+def lease(number: int, *prompts: tuple[int, ...]) -> Assignment:
+    return Assignment(number, requests(*prompts), Sampling())
 
-    sampler = Sampler(Failing(), FakeSource())
-    with pytest.raises(OSError, match="lost"):
-        sampler.sync(2)
-    assert sampler.version == -1
+
+def weights(version: int) -> Weights:
+    return Weights(version, [f"bucket of {version}"])
+
+
+def steps(sampler: Sampler, count: int) -> list[Answer]:
+    return [answer for _ in range(count) for answer in sampler.step()]
+
+
+def test_weights_are_taken_between_two_steps_and_running_responses_go_on_with_them():
+    engine = FakeEngine()
+    sampler = Sampler(engine, "continue")
+    sampler.offer(weights(0))
+    sampler.add(lease(7, (1, 2, 3)))
+    assert steps(sampler, 1) == []
+    sampler.offer(weights(1))
+    (answer,) = steps(sampler, 2)
+    assert engine.loaded == [["bucket of 0"], ["bucket of 1"]]
+    assert answer.rollouts.versions.tolist() == [[0, 0, 0, 0, 1, 1]]
+    assert answer.rollouts.tokens.tolist() == [[1, 2, 3, 100, 101, 101]]
+    assert (answer.lease_id, answer.oldest_version, sampler.version) == (7, 0, 1)
+
+
+def test_running_responses_may_be_finished_with_the_old_weights_and_none_begins_until_then():
+    engine = FakeEngine()
+    sampler = Sampler(engine, "finish")
+    sampler.offer(weights(0))
+    sampler.add(lease(7, (1, 2, 3)))
+    steps(sampler, 1)
+    sampler.offer(weights(1))
+    sampler.add(lease(8, (4,)))
+    (old,) = steps(sampler, 2)
+    assert sampler.version == 0 and len(engine.begun) == 1
+    (new,) = steps(sampler, 1)
+    assert (old.lease_id, old.rollouts.versions[0, 3:].tolist()) == (7, [0, 0, 0])
+    assert (new.lease_id, new.rollouts.versions[0, 1:].tolist()) == (8, [1])
+
+
+def test_of_two_versions_that_wait_only_the_newer_is_loaded():
+    engine = FakeEngine()
+    sampler = Sampler(engine, "continue")
+    sampler.offer(weights(3))
+    sampler.offer(weights(4))
+    assert steps(sampler, 1) == [] and not sampler.has_work
+    assert engine.loaded == [["bucket of 4"]]
+
+
+def test_a_lease_is_answered_when_its_last_response_has_ended():
+    sampler = Sampler(FakeEngine(), "continue")
+    sampler.offer(weights(0))
+    sampler.add(lease(1, (1,), (2, 3, 4)))
+    sampler.add(lease(2, (5, 6)))
+    assert [answer.lease_id for answer in steps(sampler, 2)] == [2]
+    (answer,) = steps(sampler, 1)
+    assert answer.rollouts.prompt_ids.tolist() == [10, 11]
+    assert answer.rollouts.response_lengths.tolist() == [1, 3]
+    assert sampler.tokens == 6 and sampler.num_running == 0
 
 
 def test_the_engine_gets_every_prompt_with_its_own_seed():
     engine = FakeEngine()
-    report, rollouts = Sampler(engine, FakeSource()).generate(requests((1, 2), (3,)), Sampling(), min_version=0)
-    assert engine.asked == [GenerationRequest((1, 2), 1000), GenerationRequest((3,), 1001)]
-    assert report.tokens == 3 + 2
-    assert report.headers == rollouts.headers()
+    sampler = Sampler(engine, "continue")
+    sampler.add(lease(1, (1, 2), (3,)))
+    steps(sampler, 1)
+    assert engine.begun == [GenerationRequest((1, 2), 1000), GenerationRequest((3,), 1001)]
+
+
+def test_every_second_belongs_to_what_the_sampler_did():
+    clock = Clock()
+    sampler = Sampler(FakeEngine(), "continue", clock)
+    began = clock.now
+    sampler.rest()
+    sampler.offer(weights(0))
+    sampler.add(lease(1, (1, 2, 3)))
+    steps(sampler, 1)
+    sampler.offer(weights(1))
+    steps(sampler, 2)
+    sampler.rest()
+    seconds = sampler.watch.seconds(clock.now)
+    assert sum(seconds.values()) == clock.now - began
+    assert {name for name, spent in seconds.items() if spent} == {
+        goodput.WAIT_FOR_WEIGHTS,
+        goodput.LOAD_WEIGHTS,
+        goodput.GENERATE,
+        goodput.REDONE_PREFILL,
+    }
 
 
 def test_requests_and_completions_become_aligned_arrays():
-    completions = [Completion((7, 8, 9), (-0.1, -0.2, -0.3), True), Completion((5,), (-0.4,), False)]
-    rollouts = assemble(requests((1, 2), (3, 4, 6)), completions, version=4)
+    completions = [Completion((7, 8, 9), (-0.1, -0.2, -0.3), True, (4, 4, 5)), Completion((5,), (-0.4,), False, (4,))]
+    rollouts = assemble(requests((1, 2), (3, 4, 6)), completions)
     assert rollouts.tokens.tolist() == [[1, 2, 7, 8, 9], [3, 4, 6, 5, 0]]
     np.testing.assert_allclose(rollouts.engine_logprobs, [[0, 0, -0.1, -0.2, -0.3], [0, 0, 0, -0.4, 0]])
     assert rollouts.response_mask.astype(int).tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 1, 0]]
     assert rollouts.finished.tolist() == [True, False]
     assert rollouts.prompt_ids.tolist() == [10, 11]
     assert rollouts.sample_ids.tolist() == [0, 1]
-    assert rollouts.versions.tolist() == [4, 4]
+    assert rollouts.versions.tolist() == [[0, 0, 4, 4, 5], [0, 0, 0, 4, 0]]
     assert (rollouts.tokens.dtype, rollouts.engine_logprobs.dtype) == (np.int32, np.float32)
 
 
 @pytest.mark.parametrize(("num_requests", "num_completions"), [(2, 3), (3, 2), (3, 1), (1, 2)])
 def test_as_many_completions_as_requests_are_needed(num_requests, num_completions):
     with pytest.raises(ValueError):
-        assemble(requests(*[(1,)] * num_requests), [Completion((7,), (-0.1,), True)] * num_completions, version=0)
+        assemble(requests(*[(1,)] * num_requests), [Completion((7,), (-0.1,), True, (0,))] * num_completions)
 
 
 def test_no_requests_are_no_rollouts():
-    assert len(assemble([], [], version=0)) == 0
+    assert len(assemble([], [])) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What tests share: two tiny models with their tokenizer, made once a session, and rollouts to feed them."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,33 @@ def tokenizer(tiny_qwen2: str) -> Any:
     from rayrlhf.models import load_tokenizer
 
     return load_tokenizer(tiny_qwen2)
+
+
+@pytest.fixture(scope="session")
+def local_cluster() -> Iterator[None]:
+    """`rayrlhf up` with four logical cores, this process connected to it, `rayrlhf down` at the end."""
+    import ray
+
+    from rayrlhf.actors import cluster
+
+    with (
+        tempfile.TemporaryDirectory(prefix="rl", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAYRLHF_STATE", f"{folder}/cluster.json")
+        patch.setenv("RAY_AUTH_TOKEN", "a" * 32)
+        patch.setenv("RAYRLHF_RUNS", f"{folder}/runs")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        cluster.up(
+            port=cluster.free_port(), dashboard_port=cluster.free_port(), num_cpus=4, temp_dir=Path(folder) / "ray"
+        )
+        try:
+            cluster.connect()
+            yield
+        finally:
+            ray.shutdown()
+            cluster.down()
+            os.environ.pop("RAY_AUTH_MODE", None)
 
 
 @pytest.fixture(scope="session")

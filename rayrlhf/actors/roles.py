@@ -77,7 +77,9 @@ class Roles:
             config,
             Launcher(reservation, config.sampler, sampler_factory(config, self._store, eos_token_id, max_model_len)),
         )
-        factories = role_factories(config, ray.put(references), ray.put(ptx))
+        # Kept: a scorer that Ray starts again reads them once more.
+        self._inputs = (ray.put(references), ray.put(ptx))
+        factories = role_factories(config, *self._inputs)
         resources = {**config.roles, "credit": CREDIT}
         self._groups = {
             name: Group(name, factory, resources[name], reservation, config.timeouts.start_s)

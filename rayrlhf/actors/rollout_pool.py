@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import ray
 
+from rayrlhf.actors.connection import connect
+from rayrlhf.actors.group import wait_for
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.sampler_host import Launcher, RayLink
 from rayrlhf.config import UserError
@@ -22,6 +25,7 @@ from rayrlhf.types import Rollouts
 
 NAMESPACE = "rayrlhf"
 """Where a run's pool is found by the run's name."""
+ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -132,26 +136,33 @@ def start_pool(config: PPOConfig, launcher: Launcher) -> Any:
         raise UserError(f"a run named {name!r} is alive on this cluster: choose another run.name, or end it") from None
 
 
-def find_pool(run: str) -> Any:
+def scale(run: str, num_samplers: int) -> int:
+    """Have a run that is alive use `num_samplers` from now on; how many it was to use before. Raises UserError."""
+    if num_samplers < 1:
+        raise UserError(f"cannot scale to {num_samplers} samplers: a run needs 1 or more; to end it, end its job")
+    pool = _find(run)
+    return int(wait_for([pool.scale.remote(num_samplers)], f"run {run!r} to answer", ANSWER_S)[0])
+
+
+def status(run: str) -> tuple[LoopStatus, Status]:
+    """A snapshot of a run that is alive. Raises UserError."""
+    pool = _find(run)
+    loop, rollouts = wait_for([pool.status.remote()], f"run {run!r} to answer", ANSWER_S)[0]
+    return loop, rollouts
+
+
+def _find(run: str) -> Any:
     """The actor of a run that is alive. Raises UserError."""
-    try:
+    connect()
+    with contextlib.suppress(ValueError):
         return ray.get_actor(actor_name(run), namespace=NAMESPACE)
-    except ValueError:
-        pass
     folder = runs_root() / run
     if (folder / "config.yaml").exists():
-        raise UserError(
-            f"run {run!r} is not alive on this cluster: it ended, or was ended; its figures are in {folder}"
-        )
-    raise UserError(
-        f"there is no run {run!r} on this cluster, nor in {runs_root()}; runs alive: {', '.join(alive()) or 'none'}"
-    )
+        raise UserError(f"run {run!r} is not alive on this cluster: it has ended; its figures are in {folder}")
+    raise UserError(f"there is no run {run!r} in {runs_root()}; alive on this cluster: {', '.join(_alive()) or 'none'}")
 
 
-def alive() -> list[str]:
-    """Names of the runs that are alive on this cluster."""
-    actors = ray.util.list_named_actors(all_namespaces=True)
+def _alive() -> list[str]:
     prefix = actor_name("")
-    return sorted(
-        a["name"].removeprefix(prefix) for a in actors if a["namespace"] == NAMESPACE and a["name"].startswith(prefix)
-    )
+    names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+    return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))

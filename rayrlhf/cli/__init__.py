@@ -9,6 +9,8 @@ import typer
 
 from rayrlhf.cli.config import app as config_app
 from rayrlhf.cli.data import app as data_app
+from rayrlhf.cli.rollouts import app as rollouts_app
+from rayrlhf.cli.rollouts import status
 from rayrlhf.stages.entry import user_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -16,6 +18,8 @@ model_app = typer.Typer(no_args_is_help=True, help="Make models.")
 app.add_typer(model_app, name="model")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
+app.add_typer(rollouts_app, name="rollouts")
+app.command()(status)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rayrlhf.rollout.pool import Pool
 
 HEARTBEAT_S = 0.5
 TICK_S = 0.1
-ROOM_GRACE_S = 5.0
+ROOM_GRACE_S = 15.0
 """A sampler that has no place after this long is spoken of."""
 
 
@@ -174,14 +174,15 @@ class Runner:
     def _speak_of_room(self, now: float) -> None:
         fleet = self._pool.fleet
         placing = {m.id for m in fleet.members.values() if m.phase is Phase.PLACING and now - m.since > ROOM_GRACE_S}
-        if placing - self._without_room:
+        if placing - self._without_room and fleet.ready:
             self._say(
                 f"the cluster has room for {len(fleet.members) - len(placing)} of {fleet.size} samplers: the run goes "
                 "on with these and takes the others as soon as there is room"
             )
-        elif self._without_room - placing and not placing and len(fleet.members) == fleet.size:
+            self._without_room = placing
+        elif self._without_room and not placing:
             self._say(f"all {fleet.size} samplers have a place now")
-        self._without_room = placing
+            self._without_room = placing
 
     def _rescale(self, autoscale: Autoscale, now: float) -> None:
         share = self._wait_share.close(autoscale.interval_s, now)

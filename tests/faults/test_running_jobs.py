@@ -1,0 +1,228 @@
+"""PPO with real vLLM samplers while its processes are killed, stopped and resized: nothing is lost, nothing twice."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.util import state
+
+from rayrlhf.actors import rollout_pool
+from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.config import UserError
+from rayrlhf.rollout.status import SamplerStatus, Status
+from rayrlhf.stages.ppo import run_ppo
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.usefixtures("local_cluster")]
+
+SAMPLE = Path(__file__).parents[2] / "data/sample"
+BATCH = 48
+PATIENCE_S = 120.0
+
+
+class Job:
+    """A PPO run in a thread of this process, seen through `rayrlhf status`'s eyes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder: Path | None = None
+        self.error: BaseException | None = None
+
+    def run(self, config: PPOConfig) -> None:
+        try:
+            self.folder = run_ppo(config).path
+        except BaseException as error:
+            self.error = error
+
+    def status(self) -> tuple[int, Status]:
+        loop, rollouts = rollout_pool.status(self.name)
+        return loop.step, rollouts
+
+    def wait_for(self, condition: Callable[[int, Status], Any]) -> Any:
+        """What `condition` gives, once it is true."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if self.error is not None:
+                raise self.error
+            try:
+                if found := condition(*self.status()):
+                    return found
+            except UserError:
+                assert self.folder is None, "the run ended before what the test waits for"
+            time.sleep(0.02)
+        raise AssertionError(f"not seen within {PATIENCE_S:g} s; the last status was {self.status()}")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Of each step, once the run has ended."""
+        assert self.folder is not None
+        rows = [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        return [row for row in rows if "ledger/trained" in row]
+
+
+class Gate:
+    """A reward function that waits while the gate is closed: so a test sees what it waits for before the run ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._closed = folder / "closed"
+        self._file = folder / "gated.py"
+        self._file.write_text(
+            "import time\n"
+            "from pathlib import Path\n"
+            "def score(response):\n"
+            f"    while Path({str(self._closed)!r}).exists():\n"
+            "        time.sleep(0.05)\n"
+            "    return len(set(response))\n"
+        )
+
+    @property
+    def reward(self) -> dict[str, Any]:
+        source = {"kind": "function", "path": f"{self._file}:score", "timeout_s": PATIENCE_S * 2, "max_concurrency": 1}
+        return {"source": source, "num_cpus": 0.25}
+
+    def close(self) -> None:
+        self._closed.touch()
+
+    def open(self) -> None:
+        self._closed.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+@contextmanager
+def job(model: str, name: str, gate: Gate, **changes: Any) -> Iterator[Job]:
+    """Runs while the block does; joined, and its error raised, at the end."""
+    tree = {
+        "run": {"name": name, "overwrite": True, "keep_checkpoints": 1},
+        "model": model,
+        "reward": gate.reward,
+        "sampler": {"num_workers": 2, "num_cpus": 0.5, "engine": {"kv_cache_gib": 0.1, "max_num_seqs": 4}},
+        "reference": {"num_cpus": 0.25},
+        "policy": {"num_cpus": 0.25, "optimizer": {"learning_rate": 1e-3}},
+        "algorithm": {"kind": "grpo", "minibatch_size": 24, "kl_coef": 0.02},
+        "sampling": {"max_completion_length": 96},
+        "data": {"train": [str(SAMPLE / "prompts.jsonl")], "max_prompt_tokens": 100, "heldout_share": 0.02},
+        "num_steps": 3,
+        "batch_size": BATCH,
+        "num_generations": 2,
+        "evaluation": {"num_prompts": 8},
+    }
+    started = Job(name)
+    config = PPOConfig.model_validate(tree | changes)
+    thread = threading.Thread(target=started.run, args=(config,))
+    thread.start()
+    try:
+        yield started
+    finally:
+        gate.open()
+        thread.join(PATIENCE_S * 2)
+    assert not thread.is_alive(), "the run did not end"
+    if started.error is not None:
+        raise started.error
+
+
+def generating(rollouts: Status) -> SamplerStatus | None:
+    """A sampler whose engine is at work."""
+    return next((s for s in rollouts.samplers if s.running and s.leases and s.pid), None)
+
+
+def busy(step: int) -> Callable[[int, Status], SamplerStatus | None]:
+    """A sampler at work after `step` steps, while another one is there too."""
+    return lambda done, rollouts: (
+        generating(rollouts) if done >= step and sum(s.phase == "ready" for s in rollouts.samplers) > 1 else None
+    )
+
+
+def kill_actor(class_name: str, name: str = "") -> None:
+    """SIGKILL to the process of an actor of this cluster."""
+    (actor,) = [
+        actor
+        for actor in state.list_actors(filters=[("class_name", "=", class_name), ("state", "=", "ALIVE")])
+        if actor["name"].startswith(name)
+    ]
+    os.kill(actor["pid"], signal.SIGKILL)
+
+
+def assert_exactly_once(rows: list[dict[str, float]], num_steps: int = 3) -> None:
+    assert [row["ledger/trained"] for row in rows] == [BATCH] * num_steps
+    assert all(row.get("engine/logprob_gap_max", 0.0) <= 1e-4 for row in rows)
+
+
+def test_a_sampler_killed_while_it_draws_costs_nothing_but_its_share(model: str, gate: Gate) -> None:
+    with job(model, "killed", gate) as run:
+        victim = run.wait_for(busy(step=1))
+        gate.close()
+        os.kill(victim.pid, signal.SIGKILL)
+        run.wait_for(lambda _, rollouts: rollouts.lost == 1)
+        successor = run.wait_for(
+            lambda _, rollouts: next((s for s in rollouts.samplers if s.id > 1 and s.version == 1), None)
+        )
+        gate.open()
+        run.wait_for(lambda _, rollouts: any(s.id == successor.id and s.tokens for s in rollouts.samplers))
+    rows = run.metrics()
+    assert_exactly_once(rows)
+    assert [row["engine/version_min"] for row in rows] == [0, 1, 2]
+    assert abs(sum(v for k, v in rows[-1].items() if k.startswith("goodput/sampler_")) - 1) < 1e-6
+
+
+def test_scorer_and_weight_store_may_die_and_come_back(model: str, gate: Gate) -> None:
+    with job(model, "helpers-killed", gate) as run:
+        run.wait_for(busy(step=1))
+        gate.close()
+        kill_actor("WeightStore")
+        run.wait_for(lambda _, rollouts: not rollouts.outlook["leased"] and not rollouts.outlook["pending"])
+        kill_actor("Host", "reward-")
+        gate.open()
+    assert_exactly_once(run.metrics())
+
+
+def test_a_sampler_that_hangs_is_given_up_and_ended(model: str, gate: Gate) -> None:
+    with job(model, "hanging", gate, rollouts={"silence_timeout_s": 3.0, "max_staleness": 1}, num_steps=4) as run:
+        victim = run.wait_for(busy(step=1))
+        process = psutil.Process(victim.pid)
+        process.suspend()
+        run.wait_for(lambda _, rollouts: rollouts.lost == 1)
+        process.wait(PATIENCE_S)
+    rows = run.metrics()
+    assert_exactly_once(rows, num_steps=4)
+    assert all(
+        step - 1 <= row["engine/version_min"] <= row["engine/version_max"] <= step for step, row in enumerate(rows)
+    )
+    assert any(row["engine/staleness_mean"] > 0 for row in rows)
+
+
+def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(model: str, gate: Gate) -> None:
+    sampler = {"num_workers": 1, "num_cpus": 0.5, "engine": {"kv_cache_gib": 0.1, "max_num_seqs": 4}}
+    with job(model, "resized", gate, sampler=sampler, num_steps=4) as run:
+        run.wait_for(lambda step, rollouts: step == 1)
+        gate.close()
+        assert rollout_pool.scale("resized", 3) == 1
+        three = run.wait_for(
+            lambda _, rollouts: rollouts.samplers if sum(s.phase == "ready" for s in rollouts.samplers) == 3 else None
+        )
+        gate.open()
+        run.wait_for(lambda _, rollouts: sum(s.running > 0 for s in rollouts.samplers) == 3)
+        for sampler_status in three:
+            os.kill(sampler_status.pid, signal.SIGKILL)
+        run.wait_for(lambda _, rollouts: rollouts.lost == 3 and generating(rollouts))
+        assert rollout_pool.scale("resized", 1) == 3
+        run.wait_for(lambda _, rollouts: len(rollouts.samplers) == 1)
+    assert_exactly_once(run.metrics(), num_steps=4)
+
+
+def test_only_a_run_that_is_alive_can_be_resized(model: str) -> None:
+    with pytest.raises(UserError, match="cannot scale to 0 samplers: a run needs 1 or more"):
+        rollout_pool.scale("resized", 0)
+    with pytest.raises(UserError, match="run 'resized' is not alive on this cluster: it has ended"):
+        rollout_pool.scale("resized", 2)
+    with pytest.raises(UserError, match=r"there is no run 'resizd' in .*; alive on this cluster: none"):
+        rollout_pool.status("resizd")

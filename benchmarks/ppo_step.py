@@ -27,7 +27,7 @@ from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.stages.ppo import run_ppo
 
 ROOT = Path(__file__).parents[1]
-PHASES = ("publish", "generate", "score", "update")
+PHASES = ("publish", "wait_for_rollouts", "score", "train")
 SHAPES = {
     "2M": ModelShape(vocab_size=2000, hidden_size=256, num_layers=2, max_length=128),
     "6M": ModelShape(

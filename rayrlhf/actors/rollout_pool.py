@@ -105,7 +105,8 @@ class RolloutPool:
 
     @property
     def _running(self) -> Runner:
-        assert self._runner is not None, "ready() comes first"
+        if self._runner is None:
+            raise UserError("the run is just starting: ask again")
         return self._runner
 
     def _status(self) -> Status:

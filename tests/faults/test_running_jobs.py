@@ -20,11 +20,11 @@ from rayrlhf.config import UserError
 from rayrlhf.rollout.status import SamplerStatus, Status
 from rayrlhf.stages.ppo import run_ppo
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.usefixtures("local_cluster")]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.usefixtures("local_cluster"), pytest.mark.timeout(600)]
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 BATCH = 48
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 class Job:
@@ -119,8 +119,11 @@ def job(model: str, name: str, gate: Gate, **changes: Any) -> Iterator[Job]:
     started = Job(name)
     config = PPOConfig.model_validate(tree | changes)
     thread = threading.Thread(target=started.run, args=(config,))
+    gate.close()
     thread.start()
     try:
+        started.wait_for(lambda _, rollouts: sum(s.phase == "ready" for s in rollouts.samplers) == rollouts.wanted)
+        gate.open()
         yield started
     finally:
         gate.open()
@@ -136,10 +139,8 @@ def generating(rollouts: Status) -> SamplerStatus | None:
 
 
 def busy(step: int) -> Callable[[int, Status], SamplerStatus | None]:
-    """A sampler at work after `step` steps, while another one is there too."""
-    return lambda done, rollouts: (
-        generating(rollouts) if done >= step and sum(s.phase == "ready" for s in rollouts.samplers) > 1 else None
-    )
+    """A sampler at work after `step` steps."""
+    return lambda done, rollouts: generating(rollouts) if done >= step else None
 
 
 def kill_actor(class_name: str, name: str = "") -> None:

@@ -84,11 +84,17 @@ class Member:
         if (reported := sum(report.seconds.values())) < sum(self.report.seconds.values()):
             return
         self.report = report
-        # It was up before the pool was told. Those seconds are in its report, so they were no waiting.
+        if reported > now - self.since:
+            self._was_up_earlier(reported - (now - self.since))
+
+    def _was_up_earlier(self, seconds: float) -> None:
+        """It was up before the pool heard of that. The time is in its reports, so it was no waiting."""
         for activity in (goodput.START_UP, goodput.WAIT_FOR_ROOM):
-            early = min(max(0.0, reported - (now - self.since)), self.seconds.get(activity, 0.0))
-            self.seconds[activity] = self.seconds.get(activity, 0.0) - early
-            self.since -= early
+            waited = self.seconds.get(activity, 0.0)
+            moved = min(seconds, waited)
+            self.seconds[activity] = waited - moved
+            self.since -= moved
+            seconds -= moved
 
     def account(self, now: float) -> dict[str, float]:
         """Its seconds by activity: until its newest report if it is up, else until now."""

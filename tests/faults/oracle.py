@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from rayrlhf.rollout.fleet import Phase
+from rayrlhf.rollout.fleet import Member, Phase
 from rayrlhf.rollout.leases import Lease, Order, Report
 from rayrlhf.rollout.ledger import Key
 from rayrlhf.rollout.pool import Pool, PoolSettings
@@ -135,8 +134,9 @@ class Books:
         self._num_started += 1
         self.members[member_id] = Entry(quiet_since=self._now)
 
-    def sent(self, member_id: int, leases: tuple[Lease, ...], phase: Phase | None) -> None:
-        require(phase is Phase.READY, f"sampler {member_id} is {phase} and got leases")
+    def sent(self, member_id: int, leases: tuple[Lease, ...], member: Member | None) -> None:
+        require(member is not None, f"sampler {member_id} is none of the fleet and got leases")
+        require(member.phase is Phase.READY, f"sampler {member_id} is {member.phase} and got leases")
         entry = self.members[member_id]
         for lease in leases:
             about = f"lease {lease.id} to sampler {member_id}"
@@ -230,11 +230,3 @@ class Books:
             del self.members[member_id].leased_at[lease_id]
         for key in lease.keys:
             del self._held[key]
-
-
-def as_text(event: Any) -> str:
-    """An event or a command on one line."""
-    leases = getattr(event, "leases", None)
-    if leases is None:
-        return repr(event)
-    return f"Send(member={event.member}, leases={[(lease.id, lease.keys) for lease in leases]})"

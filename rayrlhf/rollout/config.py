@@ -28,7 +28,7 @@ class RolloutsConfig(Config):
     silence_timeout_s: PositiveFloat = 20.0
     """A sampler that says nothing for this long is given up; it says something twice a second."""
     max_failures: PositiveInt = 10
-    """The run stops when this many samplers in a row are lost before they gave one response."""
+    """The run stops when so many times in a row new samplers were lost before they gave one response."""
     autoscale: Autoscale | None = None
     """Change the number of samplers while the run goes on; `rayrlhf rollouts scale` does it by hand."""
 

@@ -27,8 +27,12 @@ class Order:
     requests: tuple[SampleRequest, ...]
     sampling: Sampling
     min_version: int
-    """Tokens drawn with older weights are not accepted."""
+    """Tokens drawn with older weights are not accepted. Versions begin at 0: −1 is no weights at all."""
     purpose: Purpose = "train"
+
+    def __post_init__(self) -> None:
+        assert self.requests, f"order {self.id} asks for nothing, so it would never be complete"
+        assert self.min_version >= 0, f"order {self.id} would take samples of an engine without weights"
 
     def groups(self) -> list[tuple[SampleRequest, ...]]:
         """The samples of each prompt together, in order: they share a prefix, so one sampler draws them."""

@@ -33,7 +33,7 @@ class PoolSettings:
     max_num_seqs: int
     """Responses that one engine works on."""
     max_pause_s: float
-    """A longer time between two ticks means that the pool stood still, not the samplers."""
+    """A longer time between two events, ticks included, means that the pool stood still, not the samplers."""
 
     @property
     def capacity(self) -> int:
@@ -63,14 +63,14 @@ class Pool:
         self._orders: dict[int, Progress] = {}
         self._taken: dict[int, Order] = {}
         self._next_lease = 0
-        self._ticked = now
+        self._last_event = now
 
     def submit(self, order: Order, now: float) -> list[Command]:
         """Samples to draw."""
-        groups = order.groups()
+        self._keep_time(now)
         self.ledger.add((order.id, request.prompt.id, request.sample_id) for request in order.requests)
-        self._orders[order.id] = Progress(order, deque(groups), num_missing=len(order.requests))
-        return [*self._dispatch(now)]
+        self._orders[order.id] = Progress(order, deque(order.groups()), num_missing=len(order.requests))
+        return self._go_on(now)
 
     def take(self, order_id: int) -> list[Any]:
         """The answers of an order that is complete; the pool keeps none of them."""
@@ -93,42 +93,46 @@ class Pool:
 
     def placed(self, member_id: int, now: float) -> list[Command]:
         """The cluster found room for a sampler."""
+        self._keep_time(now)
         self.fleet.placed(member_id, now)
-        return []
+        return self._go_on(now)
 
     def up(self, member_id: int, now: float) -> list[Command]:
         """A sampler is ready."""
+        self._keep_time(now)
         self.fleet.up(member_id, now)
-        return [*self._dispatch(now)]
+        return self._go_on(now)
 
     def heard(self, member_id: int, report: Report, now: float) -> list[Command]:
         """A report of a sampler."""
+        self._keep_time(now)
         member = self.fleet.heard(member_id, report, now)
         complete: list[Command] = []
         for answer in report.answers:
             complete += self._accept(member, answer)
-        return [*complete, *self._dispatch(now), *self.fleet.adjust(now)]
+        return [*complete, *self._go_on(now)]
 
     def lost(self, member_id: int, why: str, now: float) -> list[Command]:
-        """A sampler died, or is given up."""
-        if member := self.fleet.remove(member_id, now, why):
-            self._take_back(member)
-        return [*self._dispatch(now), *self.fleet.adjust(now)]
+        """A sampler died."""
+        self._keep_time(now)
+        self._give_up(member_id, why, now)
+        return self._go_on(now)
 
     def scale(self, num_samplers: int, now: float) -> list[Command]:
         """Another number of samplers from now on."""
-        return [*self.fleet.resize(num_samplers, now), *self._dispatch(now)]
+        self._keep_time(now)
+        self.fleet.size = num_samplers
+        return self._go_on(now)
 
     def tick(self, now: float) -> list[Command]:
         """Time passed."""
-        paused = now - self._ticked
-        self._ticked = max(now, self._ticked)
-        if paused > self.settings.max_pause_s:
-            self.fleet.skip(paused)
+        self._keep_time(now)
         commands: list[Command] = []
-        for member, why in [*self.fleet.overdue(now)]:
-            commands += [Kill(member.id, why), *self.lost(member.id, why, now)]
-        commands += self.fleet.adjust(now)
+        needed = min((p.order.min_version for p in self._orders.values() if p.pending), default=-1)
+        for member, why in [*self.fleet.overdue(now, needed)]:
+            self._give_up(member.id, why, now)
+            commands.append(Kill(member.id, why))
+        commands += self._go_on(now)
         if failure := self.fleet.starved(now):
             commands.append(failure)
         return commands
@@ -141,6 +145,20 @@ class Pool:
             "leased": sum(member.num_rows for member in self.fleet.members.values()),
             "pending": sum(len(group) for progress in rows for group in progress.pending),
         }
+
+    def _keep_time(self, now: float) -> None:
+        """Comes first in every event, so that nobody is judged by time in which the pool stood still."""
+        paused, self._last_event = now - self._last_event, now
+        if paused > self.settings.max_pause_s:
+            self.fleet.skip(paused)
+
+    def _go_on(self, now: float) -> list[Command]:
+        """Comes last: the fleet first, since a sampler that was to leave may stay and take leases."""
+        return [*self.fleet.adjust(now), *self._dispatch(now)]
+
+    def _give_up(self, member_id: int, why: str, now: float) -> None:
+        if member := self.fleet.remove(member_id, now, why):
+            self._take_back(member)
 
     def _accept(self, member: Member | None, answer: Answer) -> Iterable[Command]:
         lease = self._lease(member, answer)
@@ -170,24 +188,29 @@ class Pool:
         return answer.oldest_version >= lease.order.min_version
 
     def _take_back(self, member: Member) -> None:
-        for lease in member.leases.values():
+        for lease in reversed(member.leases.values()):
             self.ledger.move(lease.keys, State.PENDING)
             self._orders[lease.order.id].pending.appendleft(lease.requests)
 
     def _dispatch(self, now: float) -> Iterable[Command]:
-        """Lease what is pending, earlier steps first, each group to the sampler with the fewest tokens to draw."""
+        """Lease what is pending, earlier steps first, each group to the sampler with the fewest tokens to draw.
+
+        A sampler that has no room for a step's next group gets none of a later step: large groups would never fit.
+        """
         waiting = sorted((p for p in self._orders.values() if p.pending), key=lambda p: (p.order.step, p.order.id))
         if not waiting:
             return
+        free = self.fleet.ready
         sent: dict[Member, list[Lease]] = {}
         for progress in waiting:
-            able = [member for member in self.fleet.ready if member.version >= progress.order.min_version]
+            able = [member for member in free if member.version >= progress.order.min_version]
             while progress.pending:
-                group = progress.pending[0]
-                free = [m for m in able if not m.num_rows or m.num_rows + len(group) <= self.settings.capacity]
-                if not free:
+                most = self.settings.capacity - len(progress.pending[0])
+                with_room = [member for member in able if member.num_rows <= most or not member.num_rows]
+                if not with_room:
+                    free = [member for member in free if member.version < progress.order.min_version]
                     break
-                member = min(free, key=lambda member: member.num_tokens)
+                member = min(with_room, key=_load)
                 lease = Lease(self._next_lease, progress.order, progress.pending.popleft(), now + self.settings.lease_s)
                 self._next_lease += 1
                 self.ledger.move(lease.keys, State.LEASED)
@@ -195,3 +218,7 @@ class Pool:
                 sent.setdefault(member, []).append(lease)
         for member, leases in sent.items():
             yield Send(member.id, tuple(leases))
+
+
+def _load(member: Member) -> int:
+    return member.num_tokens

@@ -1,0 +1,232 @@
+"""What must be true of the rollout pool, kept in a second set of books that shares no code with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rayrlhf.rollout.fleet import Member, Phase
+from rayrlhf.rollout.leases import Lease, Order, Report
+from rayrlhf.rollout.ledger import Key
+from rayrlhf.rollout.pool import Pool, PoolSettings
+
+
+class BrokenRule(AssertionError):
+    """The pool did what it must never do, or left undone what it has to do."""
+
+
+def require(holds: bool, rule: str) -> None:
+    """Raise BrokenRule unless it holds."""
+    if not holds:
+        raise BrokenRule(rule)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One response as a fake sampler makes it: what it is for, who drew it, under which lease, with which weights."""
+
+    key: Key
+    member: int
+    lease_id: int
+    versions: tuple[int, ...]
+    """Of its tokens, the first to the last."""
+
+
+@dataclass
+class Entry:
+    """A sampler, as far as the pool has been told."""
+
+    stage: str = "placing"  # then starting, up
+    version: int = -1
+    made: int = -1
+    """Number of the newest report that arrived."""
+    fruitful: bool = False
+    quiet_since: float = 0.0
+    """Its last sign of life, later by what nobody is to blame for."""
+    leased_at: dict[int, float] = field(default_factory=dict)
+    """When each of its leases was given, by id."""
+
+
+class Books:
+    """Follows every event and command and raises BrokenRule as soon as a rule does not hold."""
+
+    def __init__(self, size: int, settings: PoolSettings) -> None:
+        self.size = size
+        self.members: dict[int, Entry] = {}
+        self.orders: dict[int, Order] = {}
+        self.missing: dict[int, set[Key]] = {}
+        self.accepted: dict[int, list[Drawn]] = {}
+        self.leases: dict[int, tuple[int, Lease]] = {}
+        """Member and lease by lease id, as long as it is held."""
+        self.ends: Counter[str] = Counter()
+        self.num_ordered = 0
+        self._settings = settings
+        self._patience = settings.patience
+        self._held: dict[Key, int] = {}
+        self._used_ids: set[int] = set()
+        self._failures, self._first_of_row, self._num_started = 0, 0, 0
+        self._now, self._area, self._dead, self._room_at = 0.0, 0.0, 0, 0.0
+
+    # Events, told before the pool hears of them.
+
+    def pass_time(self, now: float, excused: float = 0.0) -> None:
+        """Add up the seconds of samplers and of lost ones that nobody replaced yet. excused: nobody's fault."""
+        self._area += (len(self.members) + self._dead) * (now - self._now)
+        self._now = now
+        if excused:
+            self._room_at += excused
+            for entry in self.members.values():
+                entry.quiet_since += excused
+                entry.leased_at = {lease_id: at + excused for lease_id, at in entry.leased_at.items()}
+
+    def ordered(self, order: Order) -> None:
+        keys = {(order.id, request.prompt.id, request.sample_id) for request in order.requests}
+        self.orders[order.id], self.missing[order.id], self.accepted[order.id] = order, keys, []
+        self.num_ordered += len(keys)
+
+    def moved(self, member_id: int, stage: str) -> None:
+        entry = self.members.get(member_id)
+        if entry is not None and entry.stage != "up":
+            entry.stage, entry.quiet_since = stage, self._now
+
+    def reported(self, member_id: int, made: int, report: Report) -> set[int]:
+        """Which orders are complete by this."""
+        entry = self.members.get(member_id)
+        if entry is None or entry.stage != "up":
+            return set()
+        entry.quiet_since = self._now
+        if made >= entry.made:
+            entry.made, entry.version = made, report.version
+        complete = set()
+        for answer in report.answers:
+            if self.leases.get(answer.lease_id, (None, None))[0] != member_id:
+                continue
+            _, lease = self.leases[answer.lease_id]
+            self._free(answer.lease_id)
+            if min(min(drawn.versions) for drawn in answer.rollouts) < lease.order.min_version:
+                continue
+            entry.fruitful, self._failures = True, 0
+            self.accepted[lease.order.id] += answer.rollouts
+            missing = self.missing[lease.order.id]
+            missing -= set(lease.keys)
+            if not missing:
+                complete.add(lease.order.id)
+        return complete
+
+    def gone(self, member_id: int, was_lost: bool) -> None:
+        entry = self.members.pop(member_id, None)
+        if entry is None:
+            return
+        for lease_id in [lease_id for lease_id, (holder, _) in self.leases.items() if holder == member_id]:
+            require(was_lost, f"sampler {member_id} was sent away with lease {lease_id}")
+            self._free(lease_id)
+        if was_lost:
+            self._dead += 1
+            if not entry.fruitful and member_id >= self._first_of_row:
+                self._failures += 1
+                self._first_of_row = self._num_started
+
+    # Commands.
+
+    def started(self, member_id: int) -> None:
+        require(member_id == self._num_started, f"sampler {member_id} is not the next number")
+        self._num_started += 1
+        self.members[member_id] = Entry(quiet_since=self._now)
+
+    def sent(self, member_id: int, leases: tuple[Lease, ...], member: Member | None) -> None:
+        require(member is not None, f"sampler {member_id} is none of the fleet and got leases")
+        require(member.phase is Phase.READY, f"sampler {member_id} is {member.phase} and got leases")
+        entry = self.members[member_id]
+        for lease in leases:
+            about = f"lease {lease.id} to sampler {member_id}"
+            require(lease.id not in self._used_ids, f"{about}: its id was given out before")
+            require(
+                entry.version >= max(lease.order.min_version, 0),
+                f"{about}: version {entry.version} is too old for {lease.order.min_version}",
+            )
+            require(len({request.prompt.id for request in lease.requests}) == 1, f"{about}: not one prompt's samples")
+            for key in lease.keys:
+                require(key not in self._held, f"{about}: {key} is held under lease {self._held.get(key)}")
+                require(key in self.missing[lease.order.id], f"{about}: {key} was answered before")
+                self._held[key] = lease.id
+            self._used_ids.add(lease.id)
+            self.leases[lease.id] = member_id, lease
+            entry.leased_at[lease.id] = self._now
+        sizes = [len(lease.requests) for holder, lease in self.leases.values() if holder == member_id]
+        require(len(sizes) == 1 or sum(sizes) <= self._settings.capacity, f"sampler {member_id} holds {sizes}")
+
+    def killed(self, member_id: int, why: str) -> None:
+        entry = self.members[member_id]
+        quiet = self._now - entry.quiet_since
+        deserved = {
+            "was made smaller": entry.stage != "up",
+            "was not ready": entry.stage == "starting" and quiet > self._patience.start_s,
+            "said nothing": entry.stage == "up" and quiet > self._patience.silence_s,
+            "kept a lease": self._now - min(entry.leased_at.values(), default=self._now) > self._settings.lease_s,
+            "its weights": entry.stage == "up" and not entry.leased_at,
+        }
+        require(
+            any(reason in why and holds for reason, holds in deserved.items()), f"sampler {member_id} was killed: {why}"
+        )
+        self.gone(member_id, was_lost="was made smaller" not in why)
+
+    def deserves(self, failure: str) -> bool:
+        """Whether the run had to be ended with this message."""
+        if "in a row" in failure:
+            return self._failures >= self._patience.max_failures
+        return self._now - self._room_at > self._patience.start_s
+
+    def taken(self, order_id: int, answers: list[tuple[Drawn, ...]]) -> list[Drawn]:
+        order = self.orders[order_id]
+        samples = [drawn for answer in answers for drawn in answer]
+        keys = sorted(drawn.key for drawn in samples)
+        ordered = sorted((order_id, request.prompt.id, request.sample_id) for request in order.requests)
+        require(keys == ordered, f"order {order_id} is not its samples, each once: {keys}")
+        for drawn in samples:
+            require(min(drawn.versions) >= order.min_version, f"{drawn} is too old for {order.min_version}")
+        require(
+            Counter(samples) == Counter(self.accepted.pop(order_id)), f"order {order_id} has answers that do not count"
+        )
+        return samples
+
+    def settled(self, order_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
+        order = self.orders.pop(order_id)
+        self.ends["rejected"] += len(rejected)
+        self.ends["trained" if order.purpose == "train" else "used"] += len(order.requests) - len(rejected)
+        del self.missing[order_id]
+
+    # After every event.
+
+    def check(self, pool: Pool) -> None:
+        """Compare with the pool's own numbers."""
+        members = pool.fleet.members
+        require(members.keys() == self.members.keys(), f"samplers are {set(self.members)}, not {set(members)}")
+        staying = sum(member.phase is not Phase.LEAVING for member in members.values())
+        require(staying <= self.size, f"{staying} samplers stay where {self.size} were asked for")
+        self._dead = min(self._dead, self.size - staying)
+        if not members or any(entry.stage != "placing" for entry in self.members.values()):
+            self._room_at = self._now
+        counts = pool.ledger.counts
+        num_open = sum(map(len, self.missing.values()))
+        num_ended = sum(self.ends.values())
+        expected = {
+            "leased": len(self._held),
+            "pending": num_open - len(self._held),
+            "done": self.num_ordered - num_ended - num_open,
+            **{end: self.ends[end] for end in ("trained", "used", "rejected")},
+        }
+        require(counts == expected, f"the ledger says {counts}, the books {expected}")
+
+    def check_account(self, account: Mapping[str, float]) -> None:
+        """The seconds of all samplers, when none is left."""
+        total = sum(account.values())
+        require(abs(total - self._area) <= 0.01 * self._area, f"{total:.2f} s of {self._area:.2f} s: {dict(account)}")
+        require(min(account.values(), default=0) > -1e-6, f"negative seconds: {dict(account)}")
+
+    def _free(self, lease_id: int) -> None:
+        member_id, lease = self.leases.pop(lease_id)
+        if member_id in self.members:
+            del self.members[member_id].leased_at[lease_id]
+        for key in lease.keys:
+            del self._held[key]

@@ -1,0 +1,135 @@
+"""Thousands of runs of the rollout pool in which everything goes wrong, and proof that they notice a broken pool."""
+
+from collections import Counter
+
+import pytest
+from oracle import BrokenRule
+from simulation import Plan, Simulation, simulate
+
+from rayrlhf.rollout.fleet import Fleet, Member
+from rayrlhf.rollout.ledger import Ledger, State
+from rayrlhf.rollout.pool import Pool
+
+pytestmark = pytest.mark.faults
+
+SEEDS_PER_TEST = 1_000
+SEEDS_TO_NOTICE = 400
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_every_sample_ends_once_and_every_run_ends_whatever_fails(block):
+    for seed in range(block * SEEDS_PER_TEST, (block + 1) * SEEDS_PER_TEST):
+        simulate(seed)
+
+
+def test_a_seed_always_gives_the_same_run():
+    first, second = [], []
+    assert simulate(5, first) == simulate(5, second)
+    assert len(first) > 50
+    assert first == second
+
+
+def test_the_runs_meet_every_fault_and_mostly_finish():
+    seen, outcomes, ignored = Counter(), Counter(), Counter()
+    for seed in range(300):
+        lines = []
+        simulation = Simulation(seed, lines)
+        outcomes[simulation.run()] += 1
+        ignored += simulation.pool.ignored
+        text = "\n".join(lines)
+        seen.update(kind for kind in FAULTS if kind in text)
+    assert outcomes["finished"] > 240
+    assert outcomes["failed"] > 10
+    assert ignored["late"] > 50
+    assert ignored["stale"] > 5
+    assert all(seen[kind] >= 3 for kind in FAULTS), seen
+
+
+FAULTS = (
+    "crashes",
+    "freezes until inf",
+    "falls back to version",
+    "loads for ever",
+    "the pool stands still",
+    "clock jumps",
+    "scale",
+    "it said nothing",
+    "it was not ready",
+    "it kept a lease",
+    "its weights were still",
+    "the fleet was made smaller",
+    "times in a row",
+    "s for room for a sampler",
+    "Stop(",
+)
+
+
+def test_a_failing_seed_names_the_command_that_replays_it(monkeypatch):
+    monkeypatch.setattr(Plan, "draw", lambda rng: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        simulate(77)
+    monkeypatch.undo()
+    monkeypatch.setattr(Pool, "_take_back", lambda pool, member: None)
+    with pytest.raises(BrokenRule, match=r"replay: python tests/faults/simulation\.py \d+"):
+        notice()
+
+
+def notice() -> None:
+    for seed in range(SEEDS_TO_NOTICE):
+        simulate(seed)
+
+
+def any_lease(pool, member, answer):
+    return next(iter(member.leases.values()), None) if member else None
+
+
+def drop_groups_of_lost_samplers(pool, member):
+    for lease in member.leases.values():
+        pool.ledger.move(lease.keys, State.PENDING)
+
+
+def leave_leases(pool, member):
+    """As if nobody had told the pool that leases end with their sampler."""
+
+
+def believe_the_last_report(member, report, now):
+    member.heard, member.report = now, report
+
+
+def count_without_ending(ledger, keys, reason):
+    ledger.reasons[reason] += len(list(keys))
+
+
+def reject_as_trained(ledger, keys, reason):
+    ledger.move(keys, State.TRAINED)
+
+
+MUTANTS = {
+    "an answer counts for any lease of its sampler": (Pool, "_lease", any_lease),
+    "tokens of any age count": (Pool, "_is_fresh", lambda pool, lease, answer: True),
+    "no answer is ever fresh": (Pool, "_is_fresh", lambda pool, lease, answer: False),
+    "leases go to samplers of any version": (Member, "version", property(lambda member: 1_000)),
+    "leases of lost samplers stay theirs": (Pool, "_take_back", leave_leases),
+    "groups of lost samplers are not drawn again": (Pool, "_take_back", drop_groups_of_lost_samplers),
+    "rejected samples never end": (Ledger, "reject", count_without_ending),
+    "rejected samples count as trained": (Ledger, "reject", reject_as_trained),
+    "leaving samplers get leases": (
+        Fleet,
+        "ready",
+        property(lambda fleet: [member for member in fleet.members.values() if member.is_up]),
+    ),
+    "nobody is ever overdue": (Fleet, "overdue", lambda fleet, now, needed: iter(())),
+    "an old report counts as news": (Member, "hear", believe_the_last_report),
+    "samplers are blamed when the pool stood still": (Fleet, "skip", lambda fleet, seconds: None),
+    "nobody is sent away": (Fleet, "_send_away", lambda fleet, number: []),
+    "waiting for room has no end": (Fleet, "starved", lambda fleet, now: None),
+    "silent seconds are not accounted": (Member, "unreported", lambda member, now: 0.0),
+    "the dead are not accounted": (Fleet, "_close_dead", lambda fleet, number, now: fleet._dead_since.clear()),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_the_runs_notice_that(monkeypatch, mutant):
+    monkeypatch.setattr(*MUTANTS[mutant])
+    with pytest.raises(BrokenRule):
+        notice()

@@ -1,10 +1,12 @@
 """Does every algorithm learn the sample task? Held-out reward before and after the same number of responses.
 
     make demo                                # leaves the models of SFT and of the reward model in runs/demo
-    python benchmarks/algorithms.py [--only grpo,rloo] [--steps 12]
+    python benchmarks/algorithms.py [--only grpo,rloo] [--steps 12] [--seeds 1]
+    python benchmarks/algorithms.py --only ppo,ppo_stale --seeds 3
 
 All start from the demo's SFT model, draw 128 responses a step, and have the demo's learning rate and KL penalty. Those
-that compare groups draw four responses to each of 32 prompts. Writes JSON beside the table it prints.
+that compare groups draw four responses to each of 32 prompts. `ppo_stale` draws while the learners train: its rollouts
+are one version old, with truncated importance sampling. Writes JSON beside the table it prints.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ from rayrlhf.stages.ppo import run_ppo
 ROOT = Path(__file__).parents[1]
 SETTINGS: dict[str, list[str]] = {
     "ppo": ["algorithm.kind=ppo", "algorithm.num_epochs=2"],
+    "ppo_stale": [
+        "algorithm.kind=ppo",
+        "algorithm.num_epochs=2",
+        "algorithm.importance_correction.kind=truncate",
+        "rollouts.max_staleness=1",
+    ],
     "grpo": ["algorithm.kind=grpo", "algorithm.num_epochs=2"],
     "dr_grpo": ["algorithm.kind=dr_grpo", "algorithm.num_epochs=2", "policy.optimizer.learning_rate=3.0e-4"],
     "rloo": ["algorithm.kind=rloo", "algorithm.num_epochs=2"],
@@ -38,10 +46,11 @@ SETTINGS: dict[str, list[str]] = {
 GROUPED = ("grpo", "dr_grpo", "rloo", "reinforce_pp_baseline")
 
 
-def measure(name: str, num_steps: int) -> dict[str, Any]:
+def measure(name: str, num_steps: int, seed: int) -> dict[str, Any]:
     """One run's held-out reward, before and after, with the standard errors."""
     overrides = [
         f"run.name=bench/{name}",
+        f"run.seed={seed}",
         f"num_steps={num_steps}",
         "evaluation.interval=0",
         "save_rollouts_interval=0",
@@ -56,6 +65,7 @@ def measure(name: str, num_steps: int) -> dict[str, Any]:
     before, after = summary["first/eval/reward_mean"], summary["eval/reward_mean"]
     return {
         "algorithm": name,
+        "seed": seed,
         "before": before,
         "before_se": errors[0],
         "after": after,
@@ -64,6 +74,8 @@ def measure(name: str, num_steps: int) -> dict[str, Any]:
         "kl": summary.get("eval/kl_mean"),
         "steps": num_steps,
         "responses": num_steps * config.batch_size,
+        "staleness": summary["engine/staleness_mean"],
+        "step_s": summary["time/step_s"],
         "seconds": time.monotonic() - began,
     }
 
@@ -71,6 +83,7 @@ def measure(name: str, num_steps: int) -> dict[str, Any]:
 def main(
     only: Annotated[str, typer.Option(help="algorithms, separated by commas")] = ",".join(SETTINGS),
     steps: Annotated[int, typer.Option(help="steps of 128 responses")] = 12,
+    seeds: Annotated[int, typer.Option(help="runs of each, with seeds from 0")] = 1,
     out: Annotated[Path, typer.Option(help="JSON file to write")] = Path("benchmarks/out/algorithms.json"),
 ) -> None:
     """Train with each algorithm and compare held-out rewards."""
@@ -79,14 +92,15 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port())
     try:
-        results = [measure(name, steps) for name in only.split(",")]
+        results = [measure(name, steps, seed) for name in only.split(",") for seed in range(seeds)]
     finally:
         ray.shutdown()
         cluster.down()
-    table = Table("algorithm", "before", "after", "rise, standard errors", "KL, nats", "seconds")
+    table = Table("algorithm", "seed", "before", "after", "rise, standard errors", "KL, nats", "seconds")
     for row in results:
         table.add_row(
             row["algorithm"],
+            str(row["seed"]),
             f"{row['before']:.3f} ± {row['before_se']:.3f}",
             f"{row['after']:.3f} ± {row['after_se']:.3f}",
             f"{row['rise_se']:.1f}",

@@ -185,4 +185,4 @@ def test_learners_that_wait_get_another_sampler() -> None:
         await waiting
 
     lines = play(scenario, autoscale=Autoscale(max_workers=2, interval_s=0.3))
-    assert lines[0] == "autoscale: the learners wait 100% of the time: 2 samplers instead of 1"
+    assert lines[0].startswith("autoscale: the learners wait") and lines[0].endswith(": 2 samplers instead of 1")

@@ -117,7 +117,7 @@ async def dispatch(num_samplers: int, seconds: float) -> float:
     """Samples per second, from order to ledger, with orders of two seconds' work and one always ahead."""
     size = int(2 * RATE * num_samplers)
     work, pool, _ = runner(num_samplers, RATE)
-    await work.any_up()
+    await work.ready()
     work.submit(order(0, size))
     work.submit(order(1, size))
     await settle(work, pool, 0)
@@ -142,7 +142,7 @@ async def overlap(num_steps: int) -> float:
     """max(draw, train) / step, with two samplers, as long to draw as to train, and staleness 1."""
     size = int(2 * RATE * DRAW_S)
     work, pool, fakes = runner(2, RATE)
-    await work.any_up()
+    await work.ready()
     work.submit(order(0, size))
     times = []
     for step in range(num_steps):

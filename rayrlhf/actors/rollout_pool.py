@@ -61,10 +61,10 @@ class RolloutPool:
         self._lines: list[str] = []
 
     async def ready(self) -> None:
-        """Start the samplers; answers once one is ready."""
+        """Start the samplers; answers once those that have a place are ready."""
         self._pool = Pool(self._settings, time.monotonic())
         self._runner = Runner(self._pool, self._launcher, self._config.autoscale, self._lines.append)
-        await self._runner.any_up()
+        await self._runner.ready()
 
     async def submit(self, order: Order) -> None:
         """Have an order drawn."""

@@ -62,12 +62,19 @@ class StoreClient:
     def __init__(self, store: ray.actor.ActorHandle) -> None:
         self._store = store
 
-    def fetch(self, min_version: int) -> Weights | None:
-        """The newest version, its buckets mapped from the object store; None if there is none yet, or if it was lost
-        with the store's process."""
+    def newest(self, min_version: int) -> Published | None:
+        """The newest version; None if there is none of at least `min_version` yet, or the store is gone."""
         try:
             published: Published | None = ray.get(self._store.newest.remote(min_version, PATIENCE_S))
-            return Weights(published.version, ray.get(published.buckets)) if published else None
-        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
+        except ray.exceptions.RayActorError:
+            time.sleep(PAUSE_S)
+            return None
+        return published
+
+    def fetch(self, published: Published) -> Weights | None:
+        """Its buckets, mapped from the object store; None if they were lost with the store's process."""
+        try:
+            return Weights(published.version, ray.get(published.buckets))
+        except ray.exceptions.ObjectLostError:
             time.sleep(PAUSE_S)
             return None

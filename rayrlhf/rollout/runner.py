@@ -65,20 +65,20 @@ class Runner:
         self._pool, self._launch, self._autoscale, self._say, self._clock = pool, launch, autoscale, say, clock
         self._links: dict[int, Link] = {}
         self._orders: dict[int, asyncio.Future[None]] = {}
-        self._first_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wait_share = WaitShare(clock())
         self._without_room: set[int] = set()
         self._spawn(self._keep_time())
 
-    async def any_up(self) -> None:
-        """Return once a sampler is ready. Raises PoolError."""
-        await asyncio.shield(self._first_up)
+    async def ready(self) -> None:
+        """Return once a sampler is ready, and every other one that has a place. Raises PoolError."""
+        await asyncio.shield(self._is_ready)
 
     def submit(self, order: Order) -> None:
         """Have an order drawn."""
         self._orders[order.id] = asyncio.get_running_loop().create_future()
-        if self._first_up.done() and (failure := self._first_up.exception()):
+        if self._is_ready.done() and (failure := self._is_ready.exception()):
             self._orders[order.id].set_exception(failure)
         self._execute(self._pool.submit(order, self._clock()))
 
@@ -129,7 +129,7 @@ class Runner:
                     self._fail(PoolError(message))
 
     def _fail(self, failure: PoolError) -> None:
-        for waiting in [self._first_up, *self._orders.values()]:
+        for waiting in [self._is_ready, *self._orders.values()]:
             if not waiting.done():
                 waiting.set_exception(failure)
 
@@ -141,8 +141,6 @@ class Runner:
             self._execute(pool.placed(member, self._clock()))
             await link.ready()
             self._execute(pool.up(member, self._clock()))
-            if not self._first_up.done():
-                self._first_up.set_result(None)
             while member in self._links:
                 report = await link.report(HEARTBEAT_S)
                 self._execute(pool.heard(member, report, self._clock()))
@@ -166,6 +164,9 @@ class Runner:
         while True:
             now = self._clock()
             self._execute(self._pool.tick(now))
+            starting = any(member.phase is Phase.STARTING for member in self._pool.fleet.members.values())
+            if self._pool.fleet.ready and not starting and not self._is_ready.done():
+                self._is_ready.set_result(None)
             if self._autoscale is not None:
                 self._rescale(self._autoscale, now)
             self._speak_of_room(now)

@@ -79,9 +79,9 @@ class Sampler:
         self._redone_steps = max(0, self._redone_steps - 1)
         return [answer for done in self._engine.step() for answer in self._end(*done)]
 
-    def rest(self) -> None:
-        """There is nothing to do until prompts or weights come."""
-        waits_for = goodput.WAIT_FOR_WEIGHTS if self.version < 0 else goodput.WAIT_FOR_PROMPTS
+    def rest(self, for_weights: bool) -> None:
+        """There is nothing to do until prompts or weights come; without weights there are no prompts either."""
+        waits_for = goodput.WAIT_FOR_WEIGHTS if for_weights or self.version < 0 else goodput.WAIT_FOR_PROMPTS
         self.watch.switch(waits_for, self._clock())
 
     def _load(self, weights: Weights) -> None:

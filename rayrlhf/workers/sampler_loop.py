@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rayrlhf.rollout.leases import Answer, Assignment, Report
+from rayrlhf.weights.store import Published
 from rayrlhf.workers.sampler import Sampler, Weights
 
 
 class WeightSource(Protocol):
     """Where a sampler finds weights."""
 
-    def fetch(self, min_version: int) -> Weights | None:
+    def newest(self, min_version: int) -> Published | None:
         """The newest version, waiting for one of at least `min_version`; None if none came for a while."""
+        ...
+
+    def fetch(self, published: Published) -> Weights | None:
+        """Its weights; None if they are gone."""
         ...
 
 
@@ -27,6 +32,7 @@ class SamplerLoop:
         self._changed = threading.Condition()
         self._assigned: list[Assignment] = []
         self._fetched: Weights | None = None
+        self._is_fetching = False
         self._answers: list[Answer] = []
         self._has_news = False
         self._error: BaseException | None = None
@@ -71,9 +77,9 @@ class SamplerLoop:
         sampler = self._sampler
         while True:
             with self._changed:
-                if not (sampler.has_work or self._assigned or self._fetched):
-                    sampler.rest()
-                    self._changed.wait_for(lambda: self._assigned or self._fetched)
+                while not (sampler.has_work or self._assigned or self._fetched):
+                    sampler.rest(for_weights=self._is_fetching)
+                    self._changed.wait()
                 for assignment in self._assigned:
                     sampler.add(assignment)
                 self._assigned.clear()
@@ -91,10 +97,15 @@ class SamplerLoop:
     def _fetch(self) -> None:
         version = -1
         while True:
-            weights = self._source.fetch(version + 1)
-            if weights is None:
+            published = self._source.newest(version + 1)
+            if published is None:
                 continue
-            version = weights.version
             with self._changed:
-                self._fetched = weights
+                self._is_fetching = True
+                self._changed.notify_all()
+            weights = self._source.fetch(published)
+            with self._changed:
+                self._is_fetching = False
+                if weights is not None:
+                    self._fetched, version = weights, weights.version
                 self._changed.notify_all()

@@ -107,7 +107,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def test_an_order_is_delivered_when_all_its_samples_are_there() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
-        await runner.any_up()
+        await runner.ready()
         await until(lambda: pool.fleet.ready and pool.fleet.ready[0].version == 0)
         runner.submit(order(0))
         assert prompts(await runner.take(0)) == [0, 1, 2, 3]
@@ -135,7 +135,7 @@ def test_samplers_that_never_start_end_the_run_with_their_error() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
         runner.submit(order(0))
         with pytest.raises(PoolError, match=r"2 times in a row new samplers were lost .* no such model"):
-            await runner.any_up()
+            await runner.ready()
         with pytest.raises(PoolError, match="no such model"):
             await runner.take(0)
 
@@ -147,7 +147,7 @@ def test_samplers_that_never_start_end_the_run_with_their_error() -> None:
 
 def test_a_silent_sampler_is_given_up_and_its_process_ended() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
-        await runner.any_up()
+        await runner.ready()
 
         async def hang(timeout_s: float) -> Report:
             await asyncio.Event().wait()
@@ -163,7 +163,7 @@ def test_a_silent_sampler_is_given_up_and_its_process_ended() -> None:
 
 def test_a_fleet_is_resized_while_it_works() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
-        await runner.any_up()
+        await runner.ready()
         runner.scale(3)
         await until(lambda: len(pool.fleet.ready) == 3)
         runner.scale(1)

@@ -132,13 +132,13 @@ def test_every_second_belongs_to_what_the_sampler_did():
     clock = Clock()
     sampler = Sampler(FakeEngine(), "continue", clock)
     began = clock.now
-    sampler.rest()
+    sampler.rest(for_weights=False)
     sampler.offer(weights(0))
     sampler.add(lease(1, (1, 2, 3)))
     steps(sampler, 1)
     sampler.offer(weights(1))
     steps(sampler, 2)
-    sampler.rest()
+    sampler.rest(for_weights=False)
     seconds = sampler.watch.seconds(clock.now)
     assert sum(seconds.values()) == clock.now - began
     assert {name for name, spent in seconds.items() if spent} == {

@@ -7,6 +7,7 @@ import pytest
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
 from rayrlhf.rollout.leases import Assignment, Report
 from rayrlhf.types import Prompt, SampleRequest
+from rayrlhf.weights.store import Published
 from rayrlhf.workers.sampler import Sampler, Weights
 from rayrlhf.workers.sampler_loop import SamplerLoop
 
@@ -37,17 +38,24 @@ class Source:
     """Gives out versions as the test releases them."""
 
     def __init__(self) -> None:
-        self.newest, self.changed = -1, threading.Condition()
+        self.version, self.changed = -1, threading.Condition()
+        self.lost: set[int] = set()
 
     def release(self, version: int) -> None:
         with self.changed:
-            self.newest = version
+            self.version = version
             self.changed.notify_all()
 
-    def fetch(self, min_version: int) -> Weights | None:
+    def newest(self, min_version: int) -> Published | None:
         with self.changed:
-            there = self.changed.wait_for(lambda: self.newest >= min_version, 0.1)
-            return Weights(self.newest, []) if there else None
+            there = self.changed.wait_for(lambda: self.version >= min_version, 0.1)
+            return Published(self.version, []) if there else None
+
+    def fetch(self, published: Published) -> Weights | None:
+        if published.version in self.lost:
+            self.lost.remove(published.version)
+            return None
+        return Weights(published.version, [])
 
 
 def assignment(number: int) -> Assignment:
@@ -82,3 +90,12 @@ def test_an_engine_that_fails_fails_the_report():
     source.release(2)
     with pytest.raises(OSError, match="half of them are missing"):
         next_report(loop)
+
+
+def test_weights_that_were_lost_on_the_way_are_asked_for_again():
+    source = Source()
+    source.lost = {3}
+    loop = SamplerLoop(Sampler(OneTokenEngine(), "continue"), source)
+    source.release(3)
+    assert next_report(loop).version == 3
+    assert not source.lost

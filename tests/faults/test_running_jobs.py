@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 from ray.util import state
 
 from rayrlhf.actors import rollout_pool
@@ -145,11 +146,9 @@ def busy(step: int) -> Callable[[int, Status], SamplerStatus | None]:
 
 def kill_actor(class_name: str, name: str = "") -> None:
     """SIGKILL to the process of an actor of this cluster."""
-    (actor,) = [
-        actor
-        for actor in state.list_actors(filters=[("class_name", "=", class_name), ("state", "=", "ALIVE")])
-        if actor["name"].startswith(name)
-    ]
+    address = ray.get_runtime_context().gcs_address
+    wanted = [("class_name", "=", class_name), ("state", "=", "ALIVE")]
+    (actor,) = [actor for actor in state.list_actors(address, filters=wanted) if actor["name"].startswith(name)]
     os.kill(actor["pid"], signal.SIGKILL)
 
 

@@ -168,10 +168,10 @@ ALGORITHMS = [
     rows=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=2, max_size=6),
     order=st.randoms(use_true_random=False),
     cut=st.integers(1, 5),
-    padding=st.integers(0, 4),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     seed=st.integers(0, 1000),
 )
-def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients(
+def test_neither_micro_batches_nor_order_nor_padding_on_either_side_change_losses_and_gradients(
     algorithm, rows, order, cut, padding, seed
 ):
     cut = min(cut, len(rows) - 1)
@@ -187,13 +187,13 @@ def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients
         mask[row, prompt : prompt + response] = True
     size = StepSize(int(mask.sum()), len(rows), 8, int(mask.sum()))
 
-    def run(pieces: list[list[int]], extra: int) -> list[torch.Tensor]:
+    def run(pieces: list[list[int]], padding: tuple[int, int]) -> list[torch.Tensor]:
         own = [leaf.clone().requires_grad_() for leaf in leaves]
         totals = [torch.zeros(()), torch.zeros(())]
         for piece in pieces:
 
             def part(values, piece=piece):
-                return torch.nn.functional.pad(values[piece], (0, extra))
+                return torch.nn.functional.pad(values[piece], padding)
 
             data = TokenTensors(*map(part, (mask, old, engine, advantages, reference, old_values, returns, mask)))
             new = TokenLogprobs(part(own[0]), part(own[1]))
@@ -205,7 +205,7 @@ def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients
 
     shuffled = list(range(len(rows)))
     order.shuffle(shuffled)
-    whole = run([list(range(len(rows)))], 0)
+    whole = run([list(range(len(rows)))], (0, 0))
     split = run([shuffled[:cut], shuffled[cut:]], padding)
     for one, other in zip(whole, split, strict=True):
         # Terms of a loss are about 0.1 in size and may cancel in their sum; gradients have no such sums.

@@ -62,7 +62,7 @@ def role_factories(
                 algorithm,
                 config.model,
                 config.sampling.max_completion_length,
-                config.sampling.has_comparable_logprobs,
+                config.compares_logprobs,
                 config.reward.max_reject_share,
             )
         ),

@@ -7,10 +7,10 @@ nor ranks nor padding change it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from rayrlhf.config import Config
@@ -78,6 +78,9 @@ class PolicyLoss(Config):
     the sum is divided by responses · `max_completion_length` (Dr.GRPO, section 3.1)."""
     entropy_coef: NonNegativeFloat = 0.0
     """Weight of the entropy bonus."""
+    old_logprobs: Literal["learner", "sampler"] = "learner"
+    """Whose log π_old the ratio is over: recomputed by the learner, or what the sampler reported while it drew, which
+    saves the learner a forward pass and has the sampler's rounding in every ratio."""
     importance_correction: ImportanceCorrection | None = None
     """Corrects for the difference between sampler and learner."""
     kl_coef: NonNegativeFloat = 0.05
@@ -87,6 +90,15 @@ class PolicyLoss(Config):
     """Where the penalty stands: a reward of each token, or a term of the loss."""
     kl_clamp: PositiveFloat | None = None
     """Each token's KL is clamped to ± this."""
+
+    @model_validator(mode="after")
+    def _corrects_a_difference(self) -> Self:
+        if self.old_logprobs == "sampler" and self.importance_correction is not None:
+            raise ValueError(
+                "importance_correction weighs by the learner's log-probabilities over the sampler's, but with "
+                "old_logprobs 'sampler' there are no others: set old_logprobs=learner, or importance_correction=null"
+            )
+        return self
 
     def policy_loss(self, new: TokenLogprobs, data: TokenTensors, size: StepSize, kl_coef: float) -> Loss:
         """The loss of a micro-batch as its share of an optimizer step of `size`, and figures that add up likewise."""

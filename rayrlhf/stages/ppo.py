@@ -65,7 +65,7 @@ def _loop(
     config: PPOConfig, inputs: PPOInputs, roles: Roles, log: MetricsLog, directory: RunDirectory, submitted: float
 ) -> dict[str, float]:
     checkpoints = Checkpoints(directory.path / "checkpoints", config.run.keep_checkpoints)
-    diagnostics = Diagnostics(config.logprob_gap_limit)
+    diagnostics = Diagnostics(config.logprob_gap_limit, config.first_ratio_limit)
     kl_coef = config.algorithm.kl_coef
     summary: dict[str, float] = {}
     metrics: dict[str, float] = {}

@@ -60,6 +60,15 @@ def test_a_configuration_without_a_preset_is_only_said_to_be_sound(tmp_path):
             {"algorithm": {"importance_correction": {}}, "sampling": {"top_k": 5, "temperature": 0.7}},
             "algorithm.importance_correction compares the sampler's log-probabilities",
         ),
+        (
+            {"algorithm": {"old_logprobs": "sampler"}, "sampling": {"top_p": 0.9, "temperature": 0.7}},
+            "change sampling, or set algorithm.old_logprobs=learner",
+        ),
+        ({"algorithm": {"old_logprobs": "sampler"}, "sampling": {"temperature": 0}}, "never at temperature 0"),
+        (
+            {"algorithm": {"old_logprobs": "sampler", "importance_correction": {}}},
+            "set old_logprobs=learner, or importance_correction=null",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_with_the_mend(changes, message):

@@ -39,14 +39,31 @@ class TokenTensors:
 class ImportanceCorrection(Config):
     """Weights for what the sampler drew from a slightly other distribution than the learner's: π_old / π_sampler.
 
-    Truncated: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training"; masked: tokens
-    beyond the cap count nothing.
+    Truncated: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training". `truncate`,
+    `mask` and `sequence_mask` at the level of tokens, with a floor, are OpenRLHF's `tis`, `icepop` and `seq-mask-tis`.
     """
 
-    kind: Literal["truncate", "mask"] = "truncate"
+    kind: Literal["truncate", "mask", "sequence_mask"] = "truncate"
+    """`truncate` moves ratios beyond the bounds to them; with `mask` what is beyond them counts nothing. With
+    `sequence_mask` tokens have their own ratio, unbounded, in responses whose geometric mean of ratios is within the
+    bounds, and the other responses count nothing."""
     level: Literal["token", "sequence"] = "token"
     """A weight for each token, or one for the response: the product over its tokens."""
     cap: PositiveFloat = 2.0
+    """The upper bound."""
+    floor: PositiveFloat | None = None
+    """The lower bound; null is none."""
+
+    @model_validator(mode="after")
+    def _bounds_and_level_fit(self) -> Self:
+        if self.floor is not None and self.floor > self.cap:
+            raise ValueError(f"importance_correction.floor {self.floor:g} is above its cap {self.cap:g}: lower it")
+        if self.kind == "sequence_mask" and self.level != "token":
+            raise ValueError(
+                "importance_correction.kind 'sequence_mask' leaves out whole responses and weighs the tokens of the "
+                "others: set its level to token, or its kind to mask"
+            )
+        return self
 
     def weights(self, data: TokenTensors) -> Tensor:
         """[B, T], no gradient."""
@@ -54,7 +71,12 @@ class ImportanceCorrection(Config):
         if self.level == "sequence":
             log_ratio = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
         ratio = torch.exp(log_ratio)
-        return ratio.clamp(max=self.cap) if self.kind == "truncate" else torch.where(ratio <= self.cap, ratio, 0.0)
+        if self.kind == "truncate":
+            return ratio.clamp(self.floor, self.cap)
+        judged = ratio
+        if self.kind == "sequence_mask":
+            judged = torch.exp(sequence_mean(log_ratio, data.mask)).unsqueeze(1)
+        return torch.where((judged >= (self.floor or 0.0)) & (judged <= self.cap), ratio, 0.0)
 
 
 class PolicyLoss(Config):

@@ -100,13 +100,44 @@ def test_aggregations(aggregation, loss):
         (ImportanceCorrection(kind="mask", cap=2.0), -(0.5 + 0.0) / 2),
         (ImportanceCorrection(level="sequence", cap=3.0), -(2.0 + 2.0) / 2),  # .5 · 4
         (ImportanceCorrection(kind="mask", level="sequence", cap=1.5), 0.0),
+        (ImportanceCorrection(floor=0.8, cap=2.0), -(0.8 + 2.0) / 2),
+        (ImportanceCorrection(kind="mask", floor=0.8, cap=5.0), -(0.0 + 4.0) / 2),
+        (ImportanceCorrection(kind="mask", floor=0.5 - 1e-6, cap=5.0), -(0.5 + 4.0) / 2),
+        (ImportanceCorrection(level="sequence", floor=2.5, cap=3.0), -(2.5 + 2.5) / 2),
+        (ImportanceCorrection(kind="mask", level="sequence", floor=2.5, cap=3.0), 0.0),
+        (ImportanceCorrection(kind="sequence_mask", cap=1.5), -(0.5 + 4.0) / 2),  # √(.5 · 4) = 1.41
+        (ImportanceCorrection(kind="sequence_mask", cap=1.4), 0.0),
+        (ImportanceCorrection(kind="sequence_mask", floor=1.45, cap=1.5), 0.0),
     ],
 )
-def test_importance_weights_are_old_over_sampler_and_have_a_cap(correction, loss):
+def test_importance_weights_are_old_over_sampler_and_have_bounds(correction, loss):
     engine = [[-1 - math.log(0.5), -1 - math.log(4.0)]]
     new, data = tokens([[-1.0, -1.0]], [[-1.0, -1.0]], [[1.0, 1.0]], engine=engine)
     found, _ = PPO(importance_correction=correction).policy_loss(new, data, StepSize(2, 1, 8), kl_coef=0.0)
     assert found.item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_response_left_out_of_the_correction_leaves_the_others_and_their_denominator():
+    engine = [[9.0, -1 - math.log(0.5), -1 - math.log(4.0)], [9.0, -1 - math.log(30.0), 9.0]]
+    mask = [[0, 1, 1], [0, 1, 0]]
+    new, data = tokens([[-1.0] * 3] * 2, [[-1.0] * 3] * 2, [[1.0] * 3] * 2, mask, engine)
+    correction = ImportanceCorrection(kind="sequence_mask", floor=0.5, cap=5.0)
+    algorithm = PPO(importance_correction=correction)
+    found, metrics = algorithm.policy_loss(new, data, StepSize(3, 2, 8), kl_coef=0.0)
+    assert found.item() == pytest.approx(-(0.5 + 4.0) / 3, rel=1e-5)  # the second response's ratio is 30
+    assert metrics["policy/importance_weight_mean"].item() == pytest.approx(4.5 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"floor": 3.0}, "importance_correction.floor 3 is above its cap 2: lower it"),
+        ({"kind": "sequence_mask", "level": "sequence"}, "set its level to token, or its kind to mask"),
+    ],
+)
+def test_bounds_and_levels_of_a_correction_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(PPO, {"importance_correction": settings}, "here")
 
 
 def test_a_kl_term_in_the_loss_pulls_towards_the_reference():

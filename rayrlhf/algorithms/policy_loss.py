@@ -83,8 +83,9 @@ class PolicyLoss(Config):
     """Settings of the policy's loss."""
 
     objective: Literal["clip", "cispo"] = "clip"
-    """`clip` is PPO's surrogate (Schulman et al. 2017, eq. 7). `cispo` weights log π by the clipped ratio, so that
-    every token keeps a gradient (MiniMax-M1, section 3.1)."""
+    """`clip` is PPO's surrogate (Schulman et al. 2017, eq. 7). `cispo` weights log π by the ratio, cut at 1 + the upper
+    clip range, so that every token keeps a gradient (MiniMax-M1, section 3.1). There is no lower bound: that paper
+    imposed none in its runs and TRL has none; `cliprange` counts only where `cliprange_high` is not set."""
     ratio: Literal["token", "sequence"] = "token"
     """`sequence` uses the geometric mean of a response's ratios for each of its tokens (GSPO; Zheng et al. 2025,
     eq. 7); its clip ranges are some hundred times smaller."""
@@ -170,10 +171,9 @@ class PolicyLoss(Config):
         """Per token, [B, T]."""
         ratio = torch.exp(log_ratio)
         low, high = 1 - self.cliprange, 1 + (self.cliprange_high or self.cliprange)
-        near = ratio.clamp(low, high)
         if self.objective == "cispo":
-            return ClippedLoss(-advantages * near.detach() * logprobs, near != ratio)
-        unclipped, clipped = -advantages * ratio, -advantages * near
+            return ClippedLoss(-advantages * ratio.clamp(max=high).detach() * logprobs, ratio > high)
+        unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(low, high)
         loss = torch.maximum(unclipped, clipped)
         if self.dual_clip is not None:
             loss = torch.where(advantages < 0, torch.minimum(loss, -advantages * self.dual_clip), loss)

@@ -61,6 +61,9 @@ def test_the_surrogate_inside_and_outside_the_clip(ratio, advantage, loss, is_cl
         ({"max_log_ratio": 1.0}, 50.0, -1.0, math.e, 0.0),
         ({"objective": "cispo"}, 5.0, 2.0, -2 * 1.2 * (math.log(5) - 3), -2 * 1.2),  # clipped, with a gradient
         ({"objective": "cispo"}, 1.1, 2.0, -2 * 1.1 * (math.log(1.1) - 3), -2 * 1.1),
+        ({"objective": "cispo"}, 0.3, 2.0, -2 * 0.3 * (math.log(0.3) - 3), -2 * 0.3),  # no lower bound
+        ({"objective": "cispo"}, 0.3, -2.0, 2 * 0.3 * (math.log(0.3) - 3), 2 * 0.3),
+        ({"objective": "cispo", "cliprange_high": 4.0}, 6.0, -2.0, 2 * 5 * (math.log(6) - 3), 2 * 5),
     ],
 )
 def test_options_of_the_surrogate(settings, ratio, advantage, loss, gradient):

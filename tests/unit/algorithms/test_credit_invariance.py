@@ -19,6 +19,7 @@ ALGORITHMS: list[Algorithm] = [
     GRPO(scale_advantages="batch"),
     DrGRPO(),
     RLOO(),
+    RLOO(baseline_of="score"),
     ReinforcePP(),
     ReinforcePPBaseline(),
     ReMax(),

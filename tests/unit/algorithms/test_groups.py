@@ -54,6 +54,14 @@ def test_rloo_compares_with_the_mean_of_the_others_after_the_kl_penalty(judged):
     assert first(of_responses(RLOO(), judged, 1.0)) == pytest.approx([-2.5, 2.5, 0.5 - 5.75, 4.5 - 3.75, 7 - 2.5])
 
 
+def test_a_baseline_of_scores_leaves_the_kl_of_the_tokens_to_come_to_each_token(judged):
+    found = of_responses(RLOO(baseline_of="score"), judged, 1.0)  # every token pays ½
+    assert found[0] == pytest.approx([-2 - 1.0, -2 - 0.5])
+    assert found[2] == pytest.approx([2 - 6.5 - 1.5, 2 - 6.5 - 1.0, 2 - 6.5 - 0.5])
+    in_loss = [of_responses(GRPO(baseline_of=what), judged, 1.0) for what in ("score", "return")]
+    assert first(in_loss[0]) == pytest.approx(first(in_loss[1]))
+
+
 def test_a_response_alone_in_its_group_teaches_nothing(judged, make_rollouts):
     alone = Judged(judged.rollouts.take(np.array([0])), SCORES[:1], judged.old_logprobs[:1], 4)
     for algorithm in (GRPO(), DrGRPO(), RLOO()):

@@ -9,6 +9,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,51 +103,73 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         node[parts[-1]] = value
 
 
+@dataclass
+class _Place:
+    """Where a problem is."""
+
+    names: list[str]
+    """The location without union tags."""
+    holders: list[type[BaseModel]]
+    """The models that may hold its last part."""
+    siblings: list[type[BaseModel]] = field(default_factory=list)
+    """The other models of the union that the holder is of."""
+    in_optional: bool = False
+    """Whether the section that holds it could be left out."""
+
+    @property
+    def section(self) -> str:
+        return ".".join(self.names[:-1])
+
+
 def _explain(cls: type[BaseModel], problem: Any) -> str:
     """One line for one pydantic error: field, what is wrong, the value, the mend."""
     location, kind, value = problem["loc"], problem["type"], problem["input"]
-    names, parent = _readable_location(cls, location)
-    field = ".".join(names)
+    place = _place_of(cls, location)
+    name = ".".join(place.names)
     if kind == "extra_forbidden":
-        known = sorted(_field_names(parent))
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        prefix = ".".join(names[:-1])
-        hint = (
-            f"did you mean `{'.'.join(filter(None, [prefix, near[0]]))}`?"
-            if near
-            else f"known here: {', '.join(known)}"
-        )
-        return f"  {field}: unknown setting; {hint}"
+        return f"  {name}: unknown setting{_hint(place)}"
     if kind == "missing":
-        return f"  {field}: required, and not set"
+        return f"  {name}: required, and not set" + (
+            f"; set it, or leave {place.section} out" if place.in_optional else ""
+        )
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = problem.get("ctx", {})
-        return f"  {field}.kind: {context.get('tag', 'not set')!r} is not one of {context.get('expected_tags', '')}"
+        return f"  {name}.kind: {context.get('tag', 'not set')!r} is not one of {context.get('expected_tags', '')}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"  {field + ': ' if field else ''}{message}" + ("" if isinstance(value, dict) else f" (found {value!r})")
+    return f"  {name + ': ' if name else ''}{message}" + ("" if isinstance(value, dict) else f" (found {value!r})")
 
 
-def _readable_location(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
-    """The location without union tags, and the models that hold its last part."""
-    names: list[str] = []
-    holders: list[type[BaseModel]] = [cls]
+def _hint(place: _Place) -> str:
+    """What an unknown setting may have been meant to be."""
+    name = place.names[-1]
+    owners = [str(_tag(model)) for model in place.siblings if name in model.model_fields]
+    if owners:
+        others = f"{place.section}.kind={owners[0]}" + (" or another of these" if owners[1:] else "")
+        return f" of {_tag(place.holders[0])}, but one of {', '.join(owners)}: leave it out, or set {others}"
+    known = sorted(_field_names(place.holders))
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean `{'.'.join(filter(None, [place.section, near[0]]))}`?"
+    return f"; known here: {', '.join(known)}"
+
+
+def _place_of(cls: type[BaseModel], location: tuple[Any, ...]) -> _Place:
+    place = _Place([], [cls])
     for index, part in enumerate(location):
         is_last = index == len(location) - 1
-        fields = [model.model_fields[part] for model in holders if part in model.model_fields]
-        tagged = [model for model in holders if _tag(model) == part]
-        if len(holders) > 1 and tagged:  # which model of a union; one may have a field of that name as well
-            holders = tagged
+        fields = [model.model_fields[part] for model in place.holders if part in model.model_fields]
+        tagged = [model for model in place.holders if _tag(model) == part]
+        if tagged and (len(place.holders) > 1 or not fields):  # which of a union; one may have a field of that name too
+            place.siblings = [model for model in place.holders if model not in tagged]
+            place.holders = tagged
         elif fields:
-            names.append(str(part))
+            place.names.append(str(part))
             if not is_last:
-                holders = [model for field in fields for model in _models_in(field.annotation)]
-        elif isinstance(part, int):
-            names.append(str(part))
-        elif tagged:
-            holders = tagged
-        elif is_last:
-            names.append(str(part))
-    return names, holders
+                place.holders = [model for info in fields for model in _models_in(info.annotation)]
+                place.siblings, place.in_optional = [], not any(info.is_required() for info in fields)
+        elif isinstance(part, int) or is_last:
+            place.names.append(str(part))
+    return place
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -49,7 +49,7 @@ class Rollouts:
     tokens: IntArray  # [B, T] int32, prompt then response, right-padded with 0
     prompt_lengths: IntArray  # [B] int32
     lengths: IntArray  # [B] int32, prompt + response
-    engine_logprobs: FloatArray  # [B, T] float32, the sampler's log p at temperature 1, 0 outside response_mask
+    engine_logprobs: FloatArray  # [B, T] float32, the sampler's log p (see Sampling), 0 outside response_mask
     finished: BoolArray  # [B], True if the response ended with its eos, False if it was cut at the limit
     prompt_ids: IntArray  # [B] int64
     sample_ids: IntArray  # [B] int32
@@ -124,7 +124,7 @@ class Batch:
     """A step's rollouts with credit assigned: all that the learners train on."""
 
     rollouts: Rollouts
-    old_logprobs: FloatArray  # [B, T] float32, log π_old at the sampling temperature, recomputed by the learner
+    old_logprobs: FloatArray  # [B, T] float32, log π_old at the sampling temperature
     advantages: FloatArray  # [B, T] float32, 0 outside response_mask
     kl_coef: float
     max_response_tokens: int

@@ -44,7 +44,7 @@ def role_factories(config: PPOConfig, references: Any, ptx_rows: Any) -> dict[st
                 algorithm,
                 config.model,
                 config.sampling.max_completion_length,
-                config.sampling.has_comparable_logprobs,
+                config.compares_logprobs,
                 config.reward.max_reject_share,
             )
         ),

@@ -156,11 +156,25 @@ class PPOConfig(Config):
                 f"algorithm {self.algorithm.kind!r} compares responses to one prompt: set num_generations={least} or "
                 f"more (8 is usual; it is {self.num_generations})"
             )
-        if self.algorithm.importance_correction is not None and not self.sampling.has_comparable_logprobs:
+        return self
+
+    @model_validator(mode="after")
+    def _logprobs_mean_the_same(self) -> PPOConfig:
+        if self.sampling.has_comparable_logprobs:
+            return self
+        same = (
+            "mean the same only at temperature 1 or without top_k and top_p, never at temperature 0 or with a "
+            "repetition_penalty: change sampling, or set"
+        )
+        if self.algorithm.importance_correction is not None:
             raise ValueError(
                 "algorithm.importance_correction compares the sampler's log-probabilities with the learner's, which "
-                "mean the same only at temperature 1 or without top_k, top_p and repetition_penalty: change sampling, "
-                "or set algorithm.importance_correction=null"
+                f"{same} algorithm.importance_correction=null"
+            )
+        if self.algorithm.old_logprobs == "sampler":
+            raise ValueError(
+                "algorithm.old_logprobs 'sampler' takes the sampler's log-probabilities for the learner's, which "
+                f"{same} algorithm.old_logprobs=learner"
             )
         shortest = self.rollouts.shortest_lease_s(self.sampling.max_completion_length)
         if self.rollouts.lease_timeout_s < shortest:
@@ -209,11 +223,25 @@ class PPOConfig(Config):
         """Nats; see `max_logprob_gap`."""
         if self.max_logprob_gap is not None:
             return self.max_logprob_gap
-        exact = self.sampler.engine.dtype in ("auto", "float32") and self.policy.compute_precision in (
-            "auto",
-            "float32",
-        )
-        return 1e-4 if exact and not self.sampler.num_gpus else 0.5
+        return 1e-4 if self._samples_exactly else 0.5
+
+    @property
+    def first_ratio_limit(self) -> float:
+        """How far from 1 the mean ratio of a step's first minibatch may be. It has the sampler's rounding in it where
+        the old log-probabilities are the sampler's."""
+        return 0.01 if self.algorithm.old_logprobs == "learner" or self._samples_exactly else 0.1
+
+    @property
+    def compares_logprobs(self) -> bool:
+        """Whether a step has the sampler's and the learner's log-probabilities, and they mean the same."""
+        return self.sampling.has_comparable_logprobs and self.algorithm.old_logprobs == "learner"
+
+    @property
+    def _samples_exactly(self) -> bool:
+        """Whether sampler and learner both compute in float32."""
+        exact = ("auto", "float32")
+        engine, learner = self.sampler.engine.dtype, self.policy.compute_precision
+        return engine in exact and learner in exact and not self.sampler.num_gpus
 
     @property
     def learning_temperature(self) -> float:

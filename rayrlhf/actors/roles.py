@@ -173,14 +173,15 @@ class Roles:
         return rollouts.scores or self._groups["reward"].call("score", *rollouts.parts)
 
     def judge(self, rollouts: Collected, with_values: bool = True) -> dict[str, list[Any]]:
-        """What the roles say of the rollouts, by name: r(x, y), log π_old(y|x), and as far as the algorithm needs them
+        """What the roles say of the rollouts, by name: r(x, y), and as far as the algorithm needs them log π_old(y|x),
         log π_ref(y|x) and V(s_t). All are asked at the same time."""
         temperature, parts = self._config.learning_temperature, rollouts.parts
         judged = {
             "rollouts": parts,
             "scores": self.scores(rollouts),
-            "old_logprobs": self._groups["policy"].call("logprobs", temperature, *parts),
         }
+        if self._config.algorithm.old_logprobs == "learner":  # else they came with the rollouts
+            judged["old_logprobs"] = self._groups["policy"].call("logprobs", temperature, *parts)
         if "reference" in self._groups:
             judged["ref_logprobs"] = self._groups["reference"].call("logprobs", temperature, *parts)
         if "critic" in self._groups and with_values:

@@ -6,6 +6,7 @@ Dr.GRPO: Liu et al. 2025, "Understanding R1-Zero-like training", section 3: no d
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from rayrlhf.algorithms.base import Algorithm, Credit, Judged
 from rayrlhf.algorithms.policy_loss import Aggregation
 from rayrlhf.config import Config
-from rayrlhf.functional import KLEstimator, group_mean, group_std
+from rayrlhf.functional import KLEstimator, group_mean, group_std, returns_to_go
 
 
 class DynamicSampling(Config):
@@ -33,10 +34,26 @@ class GroupAlgorithm(Algorithm):
     min_generations: ClassVar[int] = 2
 
     dynamic_sampling: DynamicSampling | None = None
+    baseline_of: Literal["return", "score"] = "return"
+    """What is compared within a group: a response's whole reward, KL penalty included; or its score alone, and each
+    token then pays the penalties from itself on (OpenRLHF). The same with `kl_in: loss`."""
 
     @property
     def draws_per_step(self) -> int:
         return self.dynamic_sampling.max_rounds if self.dynamic_sampling else 1
+
+    @abstractmethod
+    def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
+        """What each response earned, [B], and its group's number → its advantage, [B]."""
+
+    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
+        if self.baseline_of == "return":
+            return Credit(self.compare(rewards.sum(1), judged.groups).unsqueeze(1).expand(mask.shape))
+        scores = torch.from_numpy(self.final_scores(judged))
+        penalties = rewards.clone()
+        penalties[torch.arange(len(scores)), torch.from_numpy(judged.rollouts.lengths - 1).long()] -= scores
+        compared = self.compare(scores, judged.groups).unsqueeze(1)
+        return Credit(compared + returns_to_go(penalties, mask, gamma=1.0))
 
 
 class _GroupRelative(GroupAlgorithm):
@@ -51,14 +68,13 @@ class _GroupRelative(GroupAlgorithm):
     kl_estimator: KLEstimator = "k3"
     kl_in: Literal["reward", "loss"] = "loss"
 
-    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
-        total = rewards.sum(1)  # [B]
-        advantages = total - group_mean(total, judged.groups)
+    def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
+        advantages = totals - group_mean(totals, groups)
         if self.scale_advantages == "group":
-            advantages = advantages / (group_std(total, judged.groups) + self.std_epsilon)
-        elif self.scale_advantages == "batch":
-            advantages = advantages / (torch.std(total, unbiased=len(total) > 1) + self.std_epsilon)
-        return Credit(advantages.unsqueeze(1).expand(mask.shape))
+            return advantages / (group_std(totals, groups) + self.std_epsilon)
+        if self.scale_advantages == "batch":
+            return advantages / (torch.std(totals, unbiased=len(totals) > 1) + self.std_epsilon)
+        return advantages
 
 
 class GRPO(_GroupRelative):

@@ -7,10 +7,10 @@ nor ranks nor padding change it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from rayrlhf.config import Config
@@ -39,14 +39,31 @@ class TokenTensors:
 class ImportanceCorrection(Config):
     """Weights for what the sampler drew from a slightly other distribution than the learner's: π_old / π_sampler.
 
-    Truncated: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training"; masked: tokens
-    beyond the cap count nothing.
+    Truncated: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training". `truncate`,
+    `mask` and `sequence_mask` at the level of tokens, with a floor, are OpenRLHF's `tis`, `icepop` and `seq-mask-tis`.
     """
 
-    kind: Literal["truncate", "mask"] = "truncate"
+    kind: Literal["truncate", "mask", "sequence_mask"] = "truncate"
+    """`truncate` moves ratios beyond the bounds to them; with `mask` what is beyond them counts nothing. With
+    `sequence_mask` tokens have their own ratio, unbounded, in responses whose geometric mean of ratios is within the
+    bounds, and the other responses count nothing."""
     level: Literal["token", "sequence"] = "token"
     """A weight for each token, or one for the response: the product over its tokens."""
     cap: PositiveFloat = 2.0
+    """The upper bound."""
+    floor: PositiveFloat | None = None
+    """The lower bound; null is none."""
+
+    @model_validator(mode="after")
+    def _bounds_and_level_fit(self) -> Self:
+        if self.floor is not None and self.floor > self.cap:
+            raise ValueError(f"importance_correction.floor {self.floor:g} is above its cap {self.cap:g}: lower it")
+        if self.kind == "sequence_mask" and self.level != "token":
+            raise ValueError(
+                "importance_correction.kind 'sequence_mask' leaves out whole responses and weighs the tokens of the "
+                "others: set its level to token, or its kind to mask"
+            )
+        return self
 
     def weights(self, data: TokenTensors) -> Tensor:
         """[B, T], no gradient."""
@@ -54,15 +71,21 @@ class ImportanceCorrection(Config):
         if self.level == "sequence":
             log_ratio = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
         ratio = torch.exp(log_ratio)
-        return ratio.clamp(max=self.cap) if self.kind == "truncate" else torch.where(ratio <= self.cap, ratio, 0.0)
+        if self.kind == "truncate":
+            return ratio.clamp(self.floor, self.cap)
+        judged = ratio
+        if self.kind == "sequence_mask":
+            judged = torch.exp(sequence_mean(log_ratio, data.mask)).unsqueeze(1)
+        return torch.where((judged >= (self.floor or 0.0)) & (judged <= self.cap), ratio, 0.0)
 
 
 class PolicyLoss(Config):
     """Settings of the policy's loss."""
 
     objective: Literal["clip", "cispo"] = "clip"
-    """`clip` is PPO's surrogate (Schulman et al. 2017, eq. 7). `cispo` weights log π by the clipped ratio, so that
-    every token keeps a gradient (MiniMax-M1, section 3.1)."""
+    """`clip` is PPO's surrogate (Schulman et al. 2017, eq. 7). `cispo` weights log π by the ratio, cut at 1 + the upper
+    clip range, so that every token keeps a gradient (MiniMax-M1, section 3.1). There is no lower bound: that paper
+    imposed none in its runs and TRL has none; `cliprange` counts only where `cliprange_high` is not set."""
     ratio: Literal["token", "sequence"] = "token"
     """`sequence` uses the geometric mean of a response's ratios for each of its tokens (GSPO; Zheng et al. 2025,
     eq. 7); its clip ranges are some hundred times smaller."""
@@ -78,6 +101,9 @@ class PolicyLoss(Config):
     the sum is divided by responses · `max_completion_length` (Dr.GRPO, section 3.1)."""
     entropy_coef: NonNegativeFloat = 0.0
     """Weight of the entropy bonus."""
+    old_logprobs: Literal["learner", "sampler"] = "learner"
+    """Whose log π_old the ratio is over: recomputed by the learner, or what the sampler reported while it drew, which
+    saves the learner a forward pass and has the sampler's rounding in every ratio."""
     importance_correction: ImportanceCorrection | None = None
     """Corrects for the difference between sampler and learner."""
     kl_coef: NonNegativeFloat = 0.05
@@ -87,6 +113,15 @@ class PolicyLoss(Config):
     """Where the penalty stands: a reward of each token, or a term of the loss."""
     kl_clamp: PositiveFloat | None = None
     """Each token's KL is clamped to ± this."""
+
+    @model_validator(mode="after")
+    def _corrects_a_difference(self) -> Self:
+        if self.old_logprobs == "sampler" and self.importance_correction is not None:
+            raise ValueError(
+                "importance_correction weighs by the learner's log-probabilities over the sampler's, but with "
+                "old_logprobs 'sampler' there are no others: set old_logprobs=learner, or importance_correction=null"
+            )
+        return self
 
     def policy_loss(self, new: TokenLogprobs, data: TokenTensors, size: StepSize, kl_coef: float) -> Loss:
         """The loss of a micro-batch as its share of an optimizer step of `size`, and figures that add up likewise."""
@@ -136,10 +171,9 @@ class PolicyLoss(Config):
         """Per token, [B, T]."""
         ratio = torch.exp(log_ratio)
         low, high = 1 - self.cliprange, 1 + (self.cliprange_high or self.cliprange)
-        near = ratio.clamp(low, high)
         if self.objective == "cispo":
-            return ClippedLoss(-advantages * near.detach() * logprobs, near != ratio)
-        unclipped, clipped = -advantages * ratio, -advantages * near
+            return ClippedLoss(-advantages * ratio.clamp(max=high).detach() * logprobs, ratio > high)
+        unclipped, clipped = -advantages * ratio, -advantages * ratio.clamp(low, high)
         loss = torch.maximum(unclipped, clipped)
         if self.dual_clip is not None:
             loss = torch.where(advantages < 0, torch.minimum(loss, -advantages * self.dual_clip), loss)

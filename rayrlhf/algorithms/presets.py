@@ -5,9 +5,10 @@ Sources: TRL 1.12 `trl/experimental/ppo/ppo_trainer.py`; OpenRLHF 0.11 `openrlhf
 KoChatGPT, which is ColossalAI's `applications/ChatGPT` of March 2023.
 
 Where equality ends: losses are means over the optimizer step, where TRL and DeepSpeed-Chat average the means of
-micro-batches; old log-probabilities are recomputed, where TRL takes the sampler's; DeepSpeed-Chat adds the KL of a
-padding token after the response; KoChatGPT's value is the mean over all positions, padding included, here over the
-response's states.
+micro-batches; old log-probabilities are recomputed, where TRL takes those of its generation (there one module does
+both, and they differ by rounding; `old_logprobs: sampler` would be another engine's here); DeepSpeed-Chat adds the KL
+of a padding token after the response; KoChatGPT's value is the mean over all positions, padding included, here over
+the response's states.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
             "vf_coef": 1.0,
             "aggregation": "token_mean",
             "num_epochs": 1,
+            "old_logprobs": "learner",
         },
         "policy": {"optimizer": {"max_grad_norm": 1.0}},
         "critic": {"optimizer": {"max_grad_norm": 1.0}},
@@ -58,6 +60,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
             "vf_coef": 0.1,
             "aggregation": "token_mean",
             "num_epochs": 4,
+            "old_logprobs": "learner",
         },
         "policy": {"optimizer": {"max_grad_norm": None}},
         "critic": {"optimizer": {"max_grad_norm": None}},
@@ -80,6 +83,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
             "vf_coef": 1.0,
             "aggregation": "token_mean",
             "num_epochs": 1,
+            "old_logprobs": "learner",
         },
         "policy": {"optimizer": {"max_grad_norm": 1.0}},
         "critic": {"optimizer": {"max_grad_norm": 1.0}},
@@ -101,6 +105,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
             "vf_coef": 2.0,  # the loss has no ½ there
             "aggregation": "sequence_mean",
             "num_epochs": 1,
+            "old_logprobs": "learner",
         },
         "policy": {"optimizer": {"max_grad_norm": None}},
         "critic": {"optimizer": {"max_grad_norm": None}},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -32,7 +31,8 @@ class ReinforcePPBaseline(GroupAlgorithm):
     kl_estimator: KLEstimator = "k2"
     kl_in: Literal["reward", "loss"] = "loss"
 
+    def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
+        return totals - group_mean(totals, groups)
+
     def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
-        total = rewards.sum(1)  # [B]
-        advantages = total - group_mean(total, judged.groups)
-        return Credit(self.whiten(torch.where(mask, advantages.unsqueeze(1), 0.0), mask))
+        return Credit(self.whiten(super().credit(rewards, judged, mask).advantages, mask))

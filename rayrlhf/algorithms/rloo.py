@@ -6,7 +6,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from rayrlhf.algorithms.base import Credit, Judged
 from rayrlhf.algorithms.grpo import GroupAlgorithm
 from rayrlhf.functional import group_mean, group_size
 
@@ -16,10 +15,8 @@ class RLOO(GroupAlgorithm):
 
     kind: Literal["rloo"] = "rloo"
 
-    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
-        total = rewards.sum(1)  # [B]
-        count = group_size(judged.groups)
+    def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
+        count = group_size(groups)
         # R − (sum − R)/(n − 1) = (R − mean) · n/(n − 1); a response whose group was rejected around it has no baseline
-        scale = (count / (count - 1).clamp(min=1)).to(total.dtype)
-        advantages = (total - group_mean(total, judged.groups)) * scale
-        return Credit(advantages.unsqueeze(1).expand(mask.shape))
+        scale = (count / (count - 1).clamp(min=1)).to(totals.dtype)
+        return (totals - group_mean(totals, groups)) * scale

@@ -32,7 +32,8 @@ class Sampling(Config):
     def has_comparable_logprobs(self) -> bool:
         """Whether the engine's log-probabilities and the learner's at this temperature mean the same.
 
-        With top-k or top-p the engine reports them before truncation and temperature, so only temperature 1 compares.
+        The engine reports them at the sampling temperature; but with top-k or top-p before truncation and temperature,
+        so that only temperature 1 compares.
         """
         if self.repetition_penalty != 1.0 or self.temperature == 0:
             return False

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 Figures = Mapping[str, float]
 
-MAX_FIRST_RATIO_ERROR = 0.01
 MIN_SEQUENCE_KL = -1.0
 ENTROPY_COLLAPSE = 0.1
 LENGTH_DRIFT = 2.0
@@ -24,6 +23,8 @@ class Diagnostics:
 
     logprob_gap_limit: float
     """Nats; see `max_logprob_gap`."""
+    first_ratio_limit: float = 0.01
+    """How far from 1 a first minibatch's mean ratio may be."""
     _first: dict[str, float] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
 
@@ -44,11 +45,12 @@ class Diagnostics:
                 "sampler.engine.dtype and max_logprob_gap",
             )
         ratio = now.get("policy/first_ratio_mean", 1.0)
-        if abs(ratio - 1) > MAX_FIRST_RATIO_ERROR:
+        if abs(ratio - 1) > self.first_ratio_limit:
             yield (
                 "ratio",
                 f"the first minibatch has ratio {ratio:.4g} and not 1: old and new log-probabilities are not of the "
-                "same weights, temperature or precision; see policy.precision and sampling.temperature",
+                "same weights, temperature or precision; see policy.precision and sampling.temperature, and with "
+                "algorithm.old_logprobs=sampler also sampler.engine.dtype",
             )
         if (kl := now.get("kl/sequence_mean", 0.0)) < MIN_SEQUENCE_KL:
             yield (

@@ -74,7 +74,7 @@ def _loop(
     submitted: float,
 ) -> dict[str, float]:
     checkpoints = Checkpoints(directory.path / "checkpoints", config.run.keep_checkpoints)
-    diagnostics = Diagnostics(config.logprob_gap_limit)
+    diagnostics = Diagnostics(config.logprob_gap_limit, config.first_ratio_limit)
     kl_coef = config.algorithm.kl_coef
     sampling = SamplingFigures()
     summary: dict[str, float] = {}

@@ -24,7 +24,7 @@ class CreditAssigner:
     Its methods take what the roles said of a step's rollouts as one flat list, since only an actor's own arguments are
     fetched from the object store: `sizes` says under which name how many of them follow. Names are `rollouts` (the
     samplers' parts) and the ranks' shares of `scores`, `old_logprobs`, `ref_logprobs`, `values`; `greedy_rollouts` and
-    `greedy_scores` are those of the greedy responses.
+    `greedy_scores` are those of the greedy responses. Without `old_logprobs` they are those that the samplers reported.
     """
 
     def __init__(
@@ -116,8 +116,10 @@ class CreditAssigner:
         def merged(name: str) -> FloatArray | None:
             return RowShare.merge(given[name], len(rollouts)) if name in given else None
 
+        assert ("old_logprobs" in given) == (self._algorithm.old_logprobs == "learner")
         scores, old_logprobs = ScoreShare.merge(given["scores"], len(rollouts)), merged("old_logprobs")
-        assert old_logprobs is not None
+        if old_logprobs is None:
+            old_logprobs = rollouts.engine_logprobs
         baselines = None
         if "greedy_rollouts" in given:
             greedy = Rollouts.concat(given["greedy_rollouts"])

@@ -11,6 +11,9 @@ TRL, DeepSpeed-Chat: r_j = −β (ℓ_j − ℓref_j) for j < n. Where n is less
     token in the slot is left out here).
 OpenRLHF: no slot, V_n = 0; KL clamped to ±10, scores to ±10; whitened with the biased variance, at least 1e-8;
     log-ratios clamped to ±20.
+    Its group estimators compare scores alone: s' = s − mean_g (dr_grpo, reinforce_baseline), that / (σ_g + 1e-9)
+    (group_norm, σ unbiased), or s − mean of the others (rloo); A_j = s' + Σ_{k ≥ j} −β KL_k, which only
+    reinforce_baseline whitens. (Scores are clipped after the comparison there, which is left out here.)
 KoChatGPT: R = score − β · mean_j (exp(x_j) − 1 − x_j), x = ℓ − ℓref; A = R − V, one per response; the policy's loss is
     the mean of the responses' token means; the values' has no ½.
 """
@@ -79,6 +82,28 @@ def kochatgpt(data: Ragged) -> Found:
     policy = torch.stack([row.mean() for row in _surrogates(data, advantages)]).mean()
     value = torch.cat(_value_errors([new], [old], [reward], clip=0.4)).mean()
     return Found(advantages, [r.expand(len(row)) for r, row in zip(reward, data.old, strict=True)], policy, value)
+
+
+def openrlhf_group(kind: str, data: Ragged, groups: Sequence[int], beta: float) -> Rows:
+    """Advantages of its estimators that compare the responses to one prompt."""
+    compared = []
+    for group, score in zip(groups, data.scores, strict=True):
+        ours = torch.stack([s for g, s in zip(groups, data.scores, strict=True) if g == group])
+        if kind == "rloo":
+            compared.append(score - (ours.sum() - score) / (len(ours) - 1))
+        elif kind == "group_norm":
+            compared.append((score - ours.mean()) / (ours.std(unbiased=True) + 1e-9))
+        else:
+            compared.append(score - ours.mean())
+    advantages = []
+    for shaped, old, reference in zip(compared, data.old, data.reference, strict=True):
+        penalties = -beta * (old - reference).clamp(-10, 10)
+        advantages.append(torch.stack([shaped + penalties[j:].sum() for j in range(len(penalties))]))
+    if kind != "reinforce_baseline":
+        return advantages
+    flat = torch.cat(advantages)
+    deviation = ((flat - flat.mean()) ** 2).mean().clamp(min=1e-8).sqrt()
+    return [(row - flat.mean()) / deviation for row in advantages]
 
 
 PROJECTS: dict[str, Callable[[Ragged], Found]] = {

@@ -1,4 +1,5 @@
-"""Each preset computes what the project computes: advantages, returns, losses and their gradients, to 1e-6."""
+"""Each preset computes what the project computes: advantages, returns, losses and their gradients, to 1e-6. And so do
+group algorithms with OpenRLHF's settings."""
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import GRPO, PPO, RLOO, DrGRPO, Judged, ReinforcePPBaseline
 from rayrlhf.algorithms.policy_loss import TokenTensors
 from rayrlhf.algorithms.presets import PRESETS
 from rayrlhf.functional import TokenLogprobs
@@ -36,7 +37,7 @@ def spread(rows, lengths, width: int) -> torch.Tensor:
     return result
 
 
-def rollouts_of(lengths, width: int) -> Rollouts:
+def rollouts_of(lengths, width: int, prompt_ids=None) -> Rollouts:
     prompts = np.array([prompt for prompt, _ in lengths], dtype=np.int32)
     totals = np.array([sum(pair) for pair in lengths], dtype=np.int32)
     count = len(lengths)
@@ -46,7 +47,7 @@ def rollouts_of(lengths, width: int) -> Rollouts:
         lengths=totals,
         engine_logprobs=np.zeros((count, width)),
         finished=np.ones(count, dtype=bool),
-        prompt_ids=np.arange(count),
+        prompt_ids=np.arange(count) if prompt_ids is None else np.array(prompt_ids),
         sample_ids=np.zeros(count, dtype=np.int32),
         versions=np.zeros((count, width), dtype=np.int32),
     )
@@ -100,3 +101,34 @@ def test_a_preset_equals_its_project(name, lengths, padding, seed):
     (wanted.policy_loss + wanted.value_loss).backward()
     close(torch.cat([row.grad for row in own]), torch.cat([row.grad for row in theirs]))
     close(torch.cat([row.grad for row in own_values]), torch.cat([row.grad for row in their_values]))
+
+
+IN_REWARD = {"baseline_of": "score", "kl_in": "reward", "kl_estimator": "k1", "kl_clamp": 10.0, "kl_coef": 0.3}
+GROUPS = {
+    "group_norm": GRPO(**IN_REWARD, std_epsilon=1e-9),
+    "dr_grpo": DrGRPO(**IN_REWARD),
+    "rloo": RLOO(**IN_REWARD),
+    "reinforce_baseline": ReinforcePPBaseline(**IN_REWARD, whiten_variance="biased"),
+}
+
+
+@pytest.mark.parametrize("kind", list(GROUPS))
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 7)), min_size=4, max_size=12),
+    per_group=st.integers(2, 4),
+    seed=st.integers(0, 10**6),
+)
+def test_group_algorithms_that_compare_scores_alone_equal_openrlhfs(kind, lengths, per_group, seed):
+    data = ragged(lengths, seed)
+    width = max(map(sum, lengths))
+    groups = [min(row // per_group, len(lengths) // per_group - 1) for row in range(len(lengths))]
+    judged = Judged(
+        rollouts_of(lengths, width, groups),
+        data.scores.numpy(),
+        spread(data.old, lengths, width).numpy(),
+        8,
+        spread(data.reference, lengths, width).numpy(),
+    )
+    batch, _ = GROUPS[kind].assign_credit(judged, 0.3)
+    wanted = references.openrlhf_group(kind, data, groups, beta=0.3)
+    close(torch.from_numpy(batch.advantages), spread(wanted, lengths, width))

@@ -183,6 +183,20 @@ def test_algorithms_without_a_critic_run_with_the_roles_they_need(
     assert {path.name for path in (folder / "checkpoints" / "step-000002").iterdir() if path.is_dir()} == roles
 
 
+def test_a_run_on_the_samplers_log_probs_trains_with_ratios_that_start_at_one(model: str) -> None:
+    algorithm = {"num_epochs": 2, "minibatch_size": 8, "old_logprobs": "sampler"}
+    folder = run(
+        model, "samplers-logprobs", algorithm=algorithm, sampling={"max_completion_length": 8, "temperature": 0.7}
+    ).path
+    steps = metrics_of(folder)[:2]
+    for row in steps:
+        assert row["policy/first_ratio_mean"] == pytest.approx(1.0, abs=1e-3)
+        assert row["policy/ratio_mean"] != row["policy/first_ratio_mean"]
+        assert row["policy/grad_norm"] > 0 and row["policy/skipped_steps"] == 0
+        assert "engine/logprob_gap_max" not in row  # the learner said nothing that could be compared
+    assert abs(steps[0]["kl/sequence_mean"]) < 1e-3 < abs(steps[1]["kl/sequence_mean"])
+
+
 def test_a_policy_of_adapters_learns_beside_other_texts_and_keeps_an_average(model: str) -> None:
     folder = run(
         model,

@@ -28,11 +28,16 @@ class Part(Config):
     shape: tuple[int, ...] = ()
 
 
+class File(Config):
+    path: str
+
+
 class Settings(Config):
     model: str
     num_steps: int = 10
     part: Part = Part()
     maybe: Part | None = None
+    file: File | None = None
     parts: list[Part] = Field(default=[])
     optimizer: Annotated[Adam | Sgd, Field(discriminator="kind")] = Adam()
 
@@ -93,7 +98,12 @@ def test_a_config_can_not_be_changed(load):
         ),
         (
             "model: m\noptimizer: {kind: sgd, learning_rate: 1}",
-            "  optimizer.learning_rate: unknown setting; known here: kind, momentum",
+            "  optimizer.learning_rate: unknown setting of sgd, but one of adam: "
+            "leave it out, or set optimizer.kind=adam",
+        ),
+        (
+            "model: m\noptimizer: {kind: sgd, zzz: 1}",
+            "  optimizer.zzz: unknown setting; known here: kind, momentum",
         ),
         ("model: m\npart: {zzz: 1}", "  part.zzz: unknown setting; known here: name, num_workers, shape"),
     ],
@@ -129,6 +139,10 @@ def test_a_value_inside_a_union_is_named_without_the_unions_tag(load):
 
 def test_a_required_setting_that_is_missing_is_named(load):
     assert problem(load, "num_steps: 3") == "  model: required, and not set"
+
+
+def test_a_required_setting_of_a_section_that_may_be_left_out_says_so(load):
+    assert problem(load, "model: m\nfile: {}") == "  file.path: required, and not set; set it, or leave file out"
 
 
 def test_every_problem_is_reported_at_once(load, tmp_path):

@@ -61,6 +61,9 @@ def test_the_surrogate_inside_and_outside_the_clip(ratio, advantage, loss, is_cl
         ({"max_log_ratio": 1.0}, 50.0, -1.0, math.e, 0.0),
         ({"objective": "cispo"}, 5.0, 2.0, -2 * 1.2 * (math.log(5) - 3), -2 * 1.2),  # clipped, with a gradient
         ({"objective": "cispo"}, 1.1, 2.0, -2 * 1.1 * (math.log(1.1) - 3), -2 * 1.1),
+        ({"objective": "cispo"}, 0.3, 2.0, -2 * 0.3 * (math.log(0.3) - 3), -2 * 0.3),  # no lower bound
+        ({"objective": "cispo"}, 0.3, -2.0, 2 * 0.3 * (math.log(0.3) - 3), 2 * 0.3),
+        ({"objective": "cispo", "cliprange_high": 4.0}, 6.0, -2.0, 2 * 5 * (math.log(6) - 3), 2 * 5),
     ],
 )
 def test_options_of_the_surrogate(settings, ratio, advantage, loss, gradient):
@@ -100,13 +103,44 @@ def test_aggregations(aggregation, loss):
         (ImportanceCorrection(kind="mask", cap=2.0), -(0.5 + 0.0) / 2),
         (ImportanceCorrection(level="sequence", cap=3.0), -(2.0 + 2.0) / 2),  # .5 · 4
         (ImportanceCorrection(kind="mask", level="sequence", cap=1.5), 0.0),
+        (ImportanceCorrection(floor=0.8, cap=2.0), -(0.8 + 2.0) / 2),
+        (ImportanceCorrection(kind="mask", floor=0.8, cap=5.0), -(0.0 + 4.0) / 2),
+        (ImportanceCorrection(kind="mask", floor=0.5 - 1e-6, cap=5.0), -(0.5 + 4.0) / 2),
+        (ImportanceCorrection(level="sequence", floor=2.5, cap=3.0), -(2.5 + 2.5) / 2),
+        (ImportanceCorrection(kind="mask", level="sequence", floor=2.5, cap=3.0), 0.0),
+        (ImportanceCorrection(kind="sequence_mask", cap=1.5), -(0.5 + 4.0) / 2),  # √(.5 · 4) = 1.41
+        (ImportanceCorrection(kind="sequence_mask", cap=1.4), 0.0),
+        (ImportanceCorrection(kind="sequence_mask", floor=1.45, cap=1.5), 0.0),
     ],
 )
-def test_importance_weights_are_old_over_sampler_and_have_a_cap(correction, loss):
+def test_importance_weights_are_old_over_sampler_and_have_bounds(correction, loss):
     engine = [[-1 - math.log(0.5), -1 - math.log(4.0)]]
     new, data = tokens([[-1.0, -1.0]], [[-1.0, -1.0]], [[1.0, 1.0]], engine=engine)
     found, _ = PPO(importance_correction=correction).policy_loss(new, data, StepSize(2, 1, 8), kl_coef=0.0)
     assert found.item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_response_left_out_of_the_correction_leaves_the_others_and_their_denominator():
+    engine = [[9.0, -1 - math.log(0.5), -1 - math.log(4.0)], [9.0, -1 - math.log(30.0), 9.0]]
+    mask = [[0, 1, 1], [0, 1, 0]]
+    new, data = tokens([[-1.0] * 3] * 2, [[-1.0] * 3] * 2, [[1.0] * 3] * 2, mask, engine)
+    correction = ImportanceCorrection(kind="sequence_mask", floor=0.5, cap=5.0)
+    algorithm = PPO(importance_correction=correction)
+    found, metrics = algorithm.policy_loss(new, data, StepSize(3, 2, 8), kl_coef=0.0)
+    assert found.item() == pytest.approx(-(0.5 + 4.0) / 3, rel=1e-5)  # the second response's ratio is 30
+    assert metrics["policy/importance_weight_mean"].item() == pytest.approx(4.5 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"floor": 3.0}, "importance_correction.floor 3 is above its cap 2: lower it"),
+        ({"kind": "sequence_mask", "level": "sequence"}, "set its level to token, or its kind to mask"),
+    ],
+)
+def test_bounds_and_levels_of_a_correction_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(PPO, {"importance_correction": settings}, "here")
 
 
 def test_a_kl_term_in_the_loss_pulls_towards_the_reference():
@@ -168,10 +202,10 @@ ALGORITHMS = [
     rows=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=2, max_size=6),
     order=st.randoms(use_true_random=False),
     cut=st.integers(1, 5),
-    padding=st.integers(0, 4),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     seed=st.integers(0, 1000),
 )
-def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients(
+def test_neither_micro_batches_nor_order_nor_padding_on_either_side_change_losses_and_gradients(
     algorithm, rows, order, cut, padding, seed
 ):
     cut = min(cut, len(rows) - 1)
@@ -187,13 +221,13 @@ def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients
         mask[row, prompt : prompt + response] = True
     size = StepSize(int(mask.sum()), len(rows), 8, int(mask.sum()))
 
-    def run(pieces: list[list[int]], extra: int) -> list[torch.Tensor]:
+    def run(pieces: list[list[int]], padding: tuple[int, int]) -> list[torch.Tensor]:
         own = [leaf.clone().requires_grad_() for leaf in leaves]
         totals = [torch.zeros(()), torch.zeros(())]
         for piece in pieces:
 
             def part(values, piece=piece):
-                return torch.nn.functional.pad(values[piece], (0, extra))
+                return torch.nn.functional.pad(values[piece], padding)
 
             data = TokenTensors(*map(part, (mask, old, engine, advantages, reference, old_values, returns, mask)))
             new = TokenLogprobs(part(own[0]), part(own[1]))
@@ -205,7 +239,7 @@ def test_neither_micro_batches_nor_order_nor_padding_change_losses_and_gradients
 
     shuffled = list(range(len(rows)))
     order.shuffle(shuffled)
-    whole = run([list(range(len(rows)))], 0)
+    whole = run([list(range(len(rows)))], (0, 0))
     split = run([shuffled[:cut], shuffled[cut:]], padding)
     for one, other in zip(whole, split, strict=True):
         # Terms of a loss are about 0.1 in size and may cancel in their sum; gradients have no such sums.

@@ -143,7 +143,7 @@ def test_a_kind_may_stand_alone_and_without_one_it_is_dpo():
         ({"label_smoothing": 0.5}, r"loss\.label_smoothing: .*less than 0\.5 \(found 0\.5\)"),
         ({"label_smoothing": -0.1}, r"loss\.label_smoothing: .*greater than or equal to 0"),
         ({"sft_coef": -1}, r"loss\.sft_coef: .*greater than or equal to 0"),
-        ({"kind": "ipo", "label_smoothing": 0.1}, r"loss\.label_smoothing: unknown setting"),
+        ({"kind": "ipo", "label_smoothing": 0.1}, r"loss\.label_smoothing: unknown setting of ipo, but one of dpo"),
         ({"kind": "sigmoid"}, r"loss\.kind: 'sigmoid' is not one of 'dpo', 'ipo'"),
     ],
 )

@@ -3,29 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_records import answer, at, pair, prompt
 from pydantic import ValidationError
 
 from rayrlhf.data.cleaning import Cleaning
-from rayrlhf.data.records import Answer, Message, Origin, Preference, PromptText, Record
+from rayrlhf.data.records import Message, PromptText, Record
 
 END = "<|endoftext|>"
 EMPTY = ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n", "\u3000\u2003", "\u3164\u115f"]
-
-
-def at(line: int, **origin) -> Origin:
-    return Origin("rows.jsonl", line, **origin)
-
-
-def prompt(text: str, line: int = 1, **origin) -> Record:
-    return Record(PromptText.of(text), origin=at(line, **origin))
-
-
-def answer(text: str, line: int = 1, asked: str = "안녕하세요?", **origin) -> Answer:
-    return Answer(PromptText.of(asked), text, origin=at(line, **origin))
-
-
-def pair(chosen: str, rejected: str, line: int = 1, asked: str = "안녕하세요?", **origin) -> Preference:
-    return Preference(PromptText.of(asked), chosen, rejected, origin=at(line, **origin))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_records import answer, at, pair, prompt
 from pydantic import TypeAdapter
 
 from rayrlhf.data.account import Account
@@ -16,22 +17,6 @@ from rayrlhf.data.sources import Source
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
 END = "<|endoftext|>"
-
-
-def at(line: int, **origin) -> Origin:
-    return Origin("rows.jsonl", line, **origin)
-
-
-def prompt(text: str, line: int = 1, **origin) -> Record:
-    return Record(PromptText.of(text), origin=at(line, **origin))
-
-
-def answer(text: str, line: int = 1, asked: str = "안녕하세요?", **origin) -> Answer:
-    return Answer(PromptText.of(asked), text, origin=at(line, **origin))
-
-
-def pair(chosen: str, rejected: str, line: int = 1, asked: str = "안녕하세요?", **origin) -> Preference:
-    return Preference(PromptText.of(asked), chosen, rejected, origin=at(line, **origin))
 
 
 # duplicates

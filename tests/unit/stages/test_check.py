@@ -54,11 +54,28 @@ def test_a_configuration_without_a_preset_is_only_said_to_be_sound(tmp_path):
         ({"preset": "trl", "algorithm": "grpo"}, "preset 'trl' is of PPO, but algorithm.kind is 'grpo'"),
         ({"preset": "nobody"}, "preset"),
         ({"algorithm": "grpo"}, "algorithm 'grpo' compares responses to one prompt: set num_generations=2"),
-        ({"algorithm": {"kind": "ppo", "dynamic_sampling": {}}}, "algorithm.dynamic_sampling: unknown setting"),
-        ({"ptx": {}}, "ptx.train: required"),
+        (
+            {"algorithm": {"dynamic_sampling": {}}},
+            "algorithm.dynamic_sampling: unknown setting of ppo, but one of grpo, dr_grpo, rloo, "
+            "reinforce_pp_baseline: leave it out, or set algorithm.kind=grpo or another of these",
+        ),
+        (
+            {"algorithm": {"kind": "grpo", "lam": 0.9}, "num_generations": 4},
+            "algorithm.lam: unknown setting of grpo, but one of ppo: leave it out, or set algorithm.kind=ppo",
+        ),
+        ({"ptx": {}}, "ptx.train: required, and not set; set it, or leave ptx out"),
         (
             {"algorithm": {"importance_correction": {}}, "sampling": {"top_k": 5, "temperature": 0.7}},
             "algorithm.importance_correction compares the sampler's log-probabilities",
+        ),
+        (
+            {"algorithm": {"old_logprobs": "sampler"}, "sampling": {"top_p": 0.9, "temperature": 0.7}},
+            "change sampling, or set algorithm.old_logprobs=learner",
+        ),
+        ({"algorithm": {"old_logprobs": "sampler"}, "sampling": {"temperature": 0}}, "never at temperature 0"),
+        (
+            {"algorithm": {"old_logprobs": "sampler", "importance_correction": {}}},
+            "set old_logprobs=learner, or importance_correction=null",
         ),
     ],
 )

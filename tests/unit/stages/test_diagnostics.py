@@ -40,6 +40,13 @@ def test_a_sign_is_said_once_with_the_setting_to_see(signs, words):
     assert diagnostics.warnings(HEALTHY | signs) == []
 
 
+def test_the_samplers_rounding_in_the_first_ratio_is_no_sign():
+    rounded = HEALTHY | {"policy/first_ratio_mean": 1.03}
+    assert Diagnostics(logprob_gap_limit=0.5, first_ratio_limit=0.1).warnings(rounded) == []
+    (line,) = Diagnostics(logprob_gap_limit=0.5).warnings(rounded)
+    assert "ratio 1.03 and not 1" in line
+
+
 def test_a_reward_that_rises_without_length_is_no_hacking():
     diagnostics = Diagnostics(logprob_gap_limit=1e-4)
     diagnostics.warnings(HEALTHY)

@@ -128,6 +128,20 @@ def test_a_step_without_any_score_says_so(tiny_qwen2, make_rollouts):
         assigner_of(GRPO(), tiny_qwen2).assign(0, 0.0, None, *flat(given))
 
 
+def test_the_samplers_log_probs_are_the_old_ones_if_so_asked_and_nobody_compares_them(tiny_qwen2, make_rollouts):
+    made = make_rollouts([(2, 3), (1, 2), (3, 1), (2, 2)], prompt_ids=[0, 0, 1, 1])
+    parts = [make_part(made, slice(0, 2)), make_part(made, slice(2, 4))]
+    scores, reference = np.array([1.0, 2.0, 0.0, 5.0], np.float32), made.engine_logprobs - 0.5 * made.response_mask
+    given = {"rollouts": parts, "scores": score_shares(scores, 2), "ref_logprobs": shares(reference, 2)}
+    assigner = CreditAssigner(GRPO(old_logprobs="sampler"), tiny_qwen2, 8, compare_logprobs=False)
+    metrics, batch = assigner.assign(0.1, None, *flat(given))
+    np.testing.assert_array_equal(batch.old_logprobs, made.engine_logprobs)
+    assert metrics["kl/token_mean"] == pytest.approx(0.5)
+    assert "engine/logprob_gap_max" not in metrics
+    with pytest.raises(AssertionError):  # a forward pass whose result nobody wants
+        assigner.assign(0.1, None, *flat(given | {"old_logprobs": shares(reference, 2)}))
+
+
 def test_remax_compares_with_the_greedy_response_to_the_same_prompt(tiny_qwen2, make_rollouts):
     made = make_rollouts([(2, 3), (1, 2), (2, 2)], prompt_ids=[5, 7, 5])
     greedy = make_rollouts([(1, 4), (2, 1)], prompt_ids=[7, 5])

@@ -1,11 +1,9 @@
 """Two ranks and one give the same losses and weights, replicated (DDP) and sharded (FSDP2), on CPU with gloo.
 
-Run as a script this file is one of the two ranks: `test_ranks.py RANK PORT FOLDER`.
+Run as a script this file is one of the two ranks: see `launch`.
 """
 
 import pickle
-import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from launch import join, launch
 
 from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.algorithms.preference import DPO
@@ -115,15 +114,13 @@ def weights_of(worker: Any) -> dict[str, torch.Tensor]:
     return {name: whole(p.detach()).clone() for name, p in worker.trainee.inner.named_parameters()}
 
 
-def main(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
+def main(*arguments: str) -> None:
+    ranks, folder = join(*arguments)
     policy.LOGITS_CHUNK_ROWS = 4  # several chunks a micro-batch, recomputed in the backward pass
     inputs = Inputs(**pickle.loads((folder / "inputs.pickle").read_bytes()))
-    ranks = Ranks(rank, 2)
-    ranks.join("127.0.0.1", port, timeout_s=60)
     for sharding in get_args(Sharding):
         found = exercise(inputs, sharding, ranks, folder / sharding)
-        (folder / f"{sharding}-{rank}.pickle").write_bytes(pickle.dumps(found))
+        (folder / f"{sharding}-{ranks.rank}.pickle").write_bytes(pickle.dumps(found))
     torch.distributed.destroy_process_group()
 
 
@@ -155,21 +152,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
         pairs=(texts[0], texts[1]),
     )
     (folder / "inputs.pickle").write_bytes(pickle.dumps(vars(inputs)))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    logs = [folder / f"rank-{rank}.log" for rank in range(2)]
-    processes = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(port), str(folder)], stderr=log.open("w"))
-        for rank, log in enumerate(logs)
-    ]
-    try:
-        one = exercise(inputs, "ddp", Ranks(), folder / "one")
-        codes = [process.wait(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert codes == [0, 0], "\n".join(log.read_text() for log in logs)
+    one = launch(__file__, 2, folder, lambda: exercise(inputs, "ddp", Ranks(), folder / "one"))
     found = {
         sharding: [pickle.loads((folder / f"{sharding}-{rank}.pickle").read_bytes()) for rank in range(2)]
         for sharding in get_args(Sharding)
@@ -293,4 +276,4 @@ def test_one_rank_goes_on_from_what_two_ranks_saved(results, sharding):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(*sys.argv[1:])

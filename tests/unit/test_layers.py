@@ -117,6 +117,8 @@ PURE = (
     "rayrlhf.data.splits",
     "rayrlhf.data.templates",
     "rayrlhf.rewards",
+    "rayrlhf.rollout.goodput",
+    "rayrlhf.rollout.pool",
     "rayrlhf.rollout.requests",
     "rayrlhf.run_directory",
     "rayrlhf.checkpoint",

@@ -10,6 +10,7 @@ from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import LoraConfig, Policy, ScalarModel
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
+from rayrlhf.workers.offline import seed_step
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.workers.sft import SFTWorker
@@ -148,6 +149,35 @@ def test_a_restored_worker_goes_on_bit_for_bit(make, settings, tiny_qwen2, token
     assert changed(resumed, parameters_of(straight)) == set()
     masters = zip(resumed.trainee.trained.parameters(), straight.trainee.trained.parameters(), strict=True)
     assert all(torch.equal(found, wanted) for found, wanted in masters)
+
+
+@pytest.mark.parametrize("make", [sft_worker, reward_worker])
+def test_a_restored_worker_draws_the_dropout_of_one_that_never_stopped(make, tiny_qwen2, tokenizer, tmp_path):
+    lora = LoraConfig(rank=4, dropout=0.1)
+    straight, stopped, resumed = (make(tiny_qwen2, tokenizer, lora=lora) for _ in range(3))
+
+    def step(worker: Any, index: int) -> dict[str, float]:
+        seed_step(7, index, rank=0)
+        return worker.train_step(ALL)
+
+    for worker in (straight, stopped):
+        for index in range(2):
+            step(worker, index)
+    stopped.save(tmp_path, {"step": 2})
+    resumed.restore(tmp_path)
+    wanted = [step(straight, index) for index in (2, 3)]
+    torch.rand(5)  # what else is drawn between two steps does not matter
+    assert [step(resumed, index) for index in (2, 3)] == wanted
+    assert changed(resumed, parameters_of(straight)) == set()
+
+
+def test_steps_ranks_and_runs_draw_different_dropout():
+    def drawn(*key: int) -> float:
+        seed_step(*key)
+        return float(torch.rand(()))
+
+    assert drawn(1, 2, 3) == drawn(1, 2, 3)
+    assert len({drawn(seed, step, rank) for seed in range(3) for step in range(3) for rank in range(3)}) == 27
 
 
 def test_the_state_of_a_run_with_adapters_holds_no_frozen_weight(tiny_qwen2, tokenizer):

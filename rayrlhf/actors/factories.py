@@ -12,7 +12,7 @@ from rayrlhf.actors.group import Factory
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.weight_store import StoreClient
 from rayrlhf.algorithms import PPO, Algorithm
-from rayrlhf.engines import EngineConfig, Sampling
+from rayrlhf.engines import Adapters, EngineConfig, Sampling
 from rayrlhf.workers.credit import CreditAssigner
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 from rayrlhf.workers.parallel import Ranks
@@ -48,6 +48,7 @@ def role_factories(
                 max_model_len=max_model_len,
                 sampling=config.sampling,
                 eos_token_id=eos_token_id,
+                adapters=config.sent_adapters,
                 store=store,
                 timeout_s=config.timeouts.start_s,
             )
@@ -88,10 +89,12 @@ def _build_sampler(
     max_model_len: int,
     sampling: Sampling,
     eos_token_id: int,
+    adapters: Adapters | None,
     store: Any,
     timeout_s: float,
 ) -> Sampler:
-    return Sampler(engine.start(model, max_model_len, sampling, eos_token_id), StoreClient(store, timeout_s))
+    started = engine.start(model, max_model_len, sampling, eos_token_id, adapters)
+    return Sampler(started, StoreClient(store, timeout_s))
 
 
 def _build_rewarder(ranks: Ranks, config: PPOConfig, references: Any) -> Rewarder:
@@ -103,7 +106,14 @@ def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: A
     if config.ptx is not None:
         ptx = PtxMix(ray.get(ptx_rows), config.ptx.coef, config.ptx.batch_size, config.run.seed)
     return PolicyLearner(
-        config.model, config.policy, config.algorithm, total_steps, ranks, ptx, config.policy.ema_decay
+        config.model,
+        config.policy,
+        config.algorithm,
+        total_steps,
+        ranks,
+        ptx,
+        config.policy.ema_decay,
+        sends_adapters=config.policy.lora is not None and config.policy.lora.send == "adapters",
     )
 
 

@@ -59,6 +59,16 @@ class Completion:
     """Ended with an eos, not at the length limit."""
 
 
+@dataclass(frozen=True)
+class Adapters:
+    """The LoRA adapters that an engine shall take in place of new weights, known before any of them exists."""
+
+    rank: int
+    alpha: float
+    layers: tuple[str, ...]
+    """Names of the layers that have one, as in the model's checkpoint."""
+
+
 class Engine(Protocol):
     """Draws responses and takes new weights between two calls."""
 
@@ -67,5 +77,5 @@ class Engine(Protocol):
         ...
 
     def load_weights(self, update: dict[str, Any], version: int) -> None:
-        """Replace all weights. `update` is what the weight transport of this engine understands."""
+        """Replace all weights, or the adapters. `update` is what the weight transport of this engine understands."""
         ...

@@ -9,10 +9,12 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rayrlhf.config import Config, ConfigError
-from rayrlhf.engines.base import Completion, GenerationRequest, Sampling
+from rayrlhf.engines.base import Adapters, Completion, GenerationRequest, Sampling
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Sizes of an attention head that vLLM's CPU kernels are built for."""
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's buffers for adapters can be laid out for; a smaller adapter is padded."""
 
 
 class VllmEngineConfig(Config):
@@ -43,20 +45,60 @@ class VllmEngineConfig(Config):
                 "hidden_size / num_heads is one of these"
             )
 
-    def start(self, model: str, max_model_len: int, sampling: Sampling, eos_token_id: int) -> VllmEngine:
-        """Load `model` (a folder) into a new engine. max_model_len: prompt + response, in tokens."""
-        return VllmEngine(self, model, max_model_len, sampling, eos_token_id)
+    def check_adapters(self, model_config: Any, adapters: Adapters, on_gpu: bool) -> None:
+        """Raises ConfigError if vLLM cannot take the adapters of such a model as adapters. Imports vLLM: seconds."""
+        _be_quiet()
+        from vllm.model_executor.models.registry import ModelRegistry
+
+        mend = "set policy.lora.send=merged"
+        if adapters.rank > ADAPTER_RANKS[-1]:
+            raise ConfigError(
+                f"policy.lora.rank is {adapters.rank}, and vLLM takes adapters up to rank {ADAPTER_RANKS[-1]}: "
+                f"{mend}, or lower policy.lora.rank"
+            )
+        if on_gpu and self.dtype == "float32":
+            raise ConfigError(
+                "sampler.engine.dtype is float32, and vLLM's adapter kernels on a GPU compute in two-byte floats only: "
+                f"{mend}, or sampler.engine.dtype=auto"
+            )
+        architecture = (model_config.architectures or ["none"])[0]
+        known = ModelRegistry.models.get(architecture)  # others run in transformers' own modules, which take adapters
+        if known is not None and not getattr(known.load_model_cls(), "supports_lora", False):
+            raise ConfigError(
+                f"policy.lora.send is adapters, and vLLM takes no adapters for models of architecture {architecture}: "
+                f"{mend}"
+            )
+
+    def start(
+        self,
+        model: str,
+        max_model_len: int,
+        sampling: Sampling,
+        eos_token_id: int,
+        adapters: Adapters | None = None,
+    ) -> VllmEngine:
+        """Load `model` (a folder) into a new engine. max_model_len: prompt + response, in tokens.
+
+        With `adapters` the engine keeps the model's weights, and `load_weights` takes adapters. Raises ConfigError if
+        one of their layers can have none in vLLM.
+        """
+        return VllmEngine(self, model, max_model_len, sampling, eos_token_id, adapters)
 
 
 class VllmEngine:
     """One in-process vLLM engine."""
 
     def __init__(
-        self, config: VllmEngineConfig, model: str, max_model_len: int, sampling: Sampling, eos_token_id: int
+        self,
+        config: VllmEngineConfig,
+        model: str,
+        max_model_len: int,
+        sampling: Sampling,
+        eos_token_id: int,
+        adapters: Adapters | None = None,
     ) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        _be_quiet()
         import torch
         import torch._dynamo
         from vllm import LLM
@@ -75,7 +117,12 @@ class VllmEngine:
             else {"kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30)}
         )
         dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if on_cuda else "float32")
+        if adapters is not None:
+            max_rank = next(rank for rank in ADAPTER_RANKS if rank >= adapters.rank)
+            memory |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": max_rank}
         self._eos_token_id = eos_token_id
+        self._adapters = adapters
+        self._adapter: Any = None
         self._llm = LLM(
             model=model,
             skip_tokenizer_init=True,
@@ -91,6 +138,9 @@ class VllmEngine:
             **memory,
         )
         self._llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
+        if adapters is not None:
+            (adaptable,) = self._llm.collective_rpc(_adaptable_layers)
+            _check_layers(adapters, adaptable)
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
         """One response per request, in order; each request's seed decides its response alone."""
@@ -100,16 +150,36 @@ class VllmEngine:
             [{"prompt_token_ids": list(request.token_ids)} for request in requests],
             [self._parameters(sampling, request.seed) for request in requests],
             use_tqdm=False,
+            lora_request=self._adapter,
         )
         return [_completion(output.outputs[0]) for output in outputs]
 
     def load_weights(self, update: dict[str, Any], version: int) -> None:
-        """Run vLLM's weight-update protocol; afterwards no cached prefix of the old weights is left."""
+        """Take a version of the weights, or of the adapters; no cached prefix of another is used with it."""
+        if self._adapters is None:
+            self._load_model(update)
+        else:
+            self._load_adapter(update, version, self._adapters)
+        self._llm.llm_engine.engine_core.set_weight_version(str(version))
+
+    def _load_model(self, update: dict[str, Any]) -> None:
+        """Run vLLM's weight-update protocol."""
         self._llm.collective_rpc("start_weight_update")
         self._llm.collective_rpc("update_weights", kwargs={"update_info": update})
         self._llm.collective_rpc("finish_weight_update")
         self._llm.reset_prefix_cache()
-        self._llm.llm_engine.engine_core.set_weight_version(str(version))
+
+    def _load_adapter(self, update: dict[str, Any], version: int, adapters: Adapters) -> None:
+        """Put the adapters of `version` in place of the last. Their name is part of the prefix cache's keys."""
+        from vllm.lora.request import LoRARequest
+
+        from rayrlhf.weights.adapters import adapter_folder
+        from rayrlhf.weights.object_store import fetch
+
+        with adapter_folder(fetch(update["buckets"]), adapters) as folder:
+            request = LoRARequest(f"policy-{version}", version + 1, str(folder))  # ids start at 1
+            self._llm.llm_engine.add_lora(request)
+        self._adapter = request
 
     def _parameters(self, sampling: Sampling, seed: int) -> Any:
         from vllm import SamplingParams
@@ -124,6 +194,29 @@ class VllmEngine:
             seed=seed,
             logprobs=0,
             detokenize=False,
+        )
+
+
+def _be_quiet() -> None:
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+def _adaptable_layers(worker: Any) -> set[str]:
+    """Last parts of the checkpoint's names of all layers that this vLLM worker's model can have adapters for."""
+    manager = worker.model_runner.lora_manager._adapter_manager
+    packed = manager.packed_modules_mapping
+    return {name for module in manager.supported_lora_modules for name in packed.get(module, [module])}
+
+
+def _check_layers(adapters: Adapters, adaptable: set[str]) -> None:
+    """Raises ConfigError if a layer's adapter would find no place: vLLM may build a layer otherwise than as a linear
+    one, which only the loaded model tells."""
+    wanted = {layer.rpartition(".")[2] for layer in adapters.layers}
+    if homeless := sorted(wanted - adaptable):
+        raise ConfigError(
+            f"policy.lora.send is adapters, and vLLM takes none for the layers {', '.join(homeless)} of this model: "
+            "set policy.lora.send=merged, or leave them out of policy.lora.target_modules"
         )
 
 

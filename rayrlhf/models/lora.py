@@ -1,7 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al. 2021): beside each chosen linear layer W a trained α/r·B·A, W itself frozen.
 
 The adapters are injected by peft into the Hugging Face model in place. What leaves the training process, to samplers
-and into folders, are merged weights W + α/r·B·A under the model's own names; the training module is never merged.
+and into folders, are merged weights W + α/r·B·A under the model's own names, or A and B alone; the training module is
+never merged.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from rayrlhf.models.folder import skeleton
 ALL_LINEAR = "all-linear"
 ADAPTER = "default"
 BASE = ".base_layer"
+PEFT_PREFIX = "base_model.model."
+"""What peft writes before the model's own names."""
 HEAD = "score"
 """The head of scalar models. It is new, or belongs to the task, so it is trained whole beside the adapters."""
 
@@ -142,6 +145,18 @@ def merged(
             yield f"{layer}.weight", (weight.float() + change).to(weight.dtype)
 
 
+def adapter_tensors(
+    tensors: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """A [r, in] and B [out, r] of each adapted layer in `tensors`: `<layer>.lora_A.weight`, `<layer>.lora_B.weight`.
+
+    `whole` gathers a sharded tensor: a collective, called for the same tensors in the same order on each rank.
+    """
+    for name, tensor in tensors.items():
+        if _is_adapter(name):
+            yield name.replace(f".{ADAPTER}.", "."), whole(tensor)
+
+
 def save_adapter(model: Any, folder: Path, state: Mapping[str, Tensor]) -> None:
     """Write what was trained of `model` in peft's format, if it has adapters; `state` holds its whole tensors.
 
@@ -160,10 +175,9 @@ def save_adapter(model: Any, folder: Path, state: Mapping[str, Tensor]) -> None:
         written.modules_to_save = [HEAD]
     folder.mkdir(parents=True, exist_ok=True)
     written.save_pretrained(folder)
+    head = {name: tensor for name, tensor in state.items() if name.startswith(f"{HEAD}.")}
     trained = {
-        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": tensor.contiguous()
-        for name, tensor in state.items()
-        if _is_adapter(name) or name.startswith(f"{HEAD}.")
+        f"{PEFT_PREFIX}{name}": tensor.contiguous() for name, tensor in (dict(adapter_tensors(state)) | head).items()
     }
     save_file(trained, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rayrlhf.functional import TokenLogprobs, chunked_token_logprobs
-from rayrlhf.models.lora import merged, save_adapter
+from rayrlhf.models.lora import adapter_tensors, merged, save_adapter
 
 LOGITS_CHUNK_ROWS = 1024
 """Positions whose [rows, vocabulary] logits exist at the same time."""
@@ -71,6 +71,10 @@ class Policy(nn.Module):
         `lm_head.weight` is sent as well.
         """
         return merged(self.model, dict(self.model.named_parameters(remove_duplicate=False)), whole)
+
+    def adapters(self, whole: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of the adapters alone, A and B of one layer after another; `whole` as in `weights`."""
+        return adapter_tensors(dict(self.model.named_parameters()), whole)
 
     def save(self, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write a Hugging Face folder that transformers and vLLM load."""

@@ -6,6 +6,7 @@ reload, which takes checkpoint names and shapes whatever the worker packs or sha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+from rayrlhf.weights.buckets import Bucket
 
 BACKEND = "rayrlhf_object_store"
 
@@ -49,8 +52,8 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[ObjectStoreInitInfo, 
 
     def receive_weights(self, update_info: ObjectStoreUpdateInfo) -> None:
         """Fetch bucket after bucket and load it; only one is held at a time."""
-        for reference in update_info.buckets:
-            self.model.load_weights(ray.get(reference).tensors())
+        for bucket in fetch(update_info.buckets):
+            self.model.load_weights(bucket.tensors())
 
     def finish_weight_update(self) -> None:
         """Put the parameters back in the layout that the kernels use."""
@@ -60,6 +63,12 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[ObjectStoreInitInfo, 
 
     def shutdown(self) -> None:
         """Nothing is held between updates."""
+
+
+def fetch(references: Iterable[Any]) -> Iterator[Bucket]:
+    """Bucket after bucket from the object store."""
+    for reference in references:
+        yield ray.get(reference)
 
 
 def register() -> None:

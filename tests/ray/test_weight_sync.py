@@ -15,16 +15,21 @@ TEXT = Path(__file__).parents[2] / "data/sample/prompts.jsonl"
 
 
 @ray.remote(num_cpus=1)
-def logprob_gaps(folder: str) -> dict[str, float]:
-    """The largest gap before the new weights are sent, after it, and after a second version of them."""
+def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, float]:
+    """The largest gap before the new weights are sent, after it, and after a second version of them.
+
+    With `lora` adapters are sent in place of weights. "cached again" are the prompt tokens whose keys and values the
+    engine had when it drew with the same version once more, "cached anew" with the next one.
+    """
     import os
 
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     import numpy as np
     import torch
 
-    from rayrlhf.engines import Sampling, VllmEngineConfig
-    from rayrlhf.models import Policy
+    from rayrlhf.engines import Adapters, Sampling, VllmEngineConfig
+    from rayrlhf.models import LoraConfig, Policy
+    from rayrlhf.models.lora import add_adapters, target_names
     from rayrlhf.types import Prompt, SampleRequest
     from rayrlhf.weights.buckets import pack
     from rayrlhf.weights.store import Published
@@ -34,7 +39,13 @@ def logprob_gaps(folder: str) -> dict[str, float]:
     from rayrlhf.workers.scoring import row_tensors
 
     sampling = Sampling(max_completion_length=12)
-    policy = Policy.load(folder).eval()
+    policy = Policy.load(folder)
+    adapters = None
+    if lora is not None:
+        settings = LoraConfig(**lora)
+        adapters = Adapters(settings.rank, settings.alpha, tuple(target_names(policy.model, settings)))
+        add_adapters(policy.model, settings)
+    policy.eval()
     source: dict[int, Published] = {}
 
     class Source:
@@ -42,11 +53,22 @@ def logprob_gaps(folder: str) -> dict[str, float]:
             return source[max(source)]
 
     def publish(version: int) -> None:
-        source[version] = Published(version, [ray.put(bucket) for bucket in pack(policy.weights())])
+        weights = policy.weights() if adapters is None else policy.adapters()
+        source[version] = Published(version, [ray.put(bucket) for bucket in pack(weights)])
 
-    engine = VllmEngineConfig(kv_cache_gib=0.1).start(folder, 64, sampling, eos_token_id=0)
+    engine = VllmEngineConfig(kv_cache_gib=0.1).start(folder, 320, sampling, eos_token_id=0, adapters=adapters)
+    cached: list[int] = []
+    generate = engine._llm.generate
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        outputs = generate(*args, **kwargs)
+        cached.append(sum(output.num_cached_tokens for output in outputs))
+        return outputs
+
+    engine._llm.generate = counting
     sampler = Sampler(engine, Source())
-    requests = [SampleRequest(Prompt(i, tuple(range(5 + i, 15 + 2 * i))), 0, seed=i) for i in range(6)]
+    # Longer than two blocks of the key-value cache, so that there is something to share.
+    requests = [SampleRequest(Prompt(i, tuple(range(5 + i, 285 + 2 * i))), 0, seed=i) for i in range(6)]
 
     def gap(min_version: int) -> float:
         _, rollouts = sampler.generate(requests, sampling, min_version)
@@ -59,7 +81,8 @@ def logprob_gaps(folder: str) -> dict[str, float]:
     def perturb() -> None:
         with torch.no_grad():
             for parameter in policy.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
+                if parameter.requires_grad:
+                    parameter.add_(0.05 * torch.randn_like(parameter))
 
     torch.manual_seed(0)
     publish(0)
@@ -68,15 +91,14 @@ def logprob_gaps(folder: str) -> dict[str, float]:
     gaps["stale"] = gap(0)
     publish(1)
     gaps["synced"] = gap(1)
+    gap(1)
     perturb()
     publish(2)
     gaps["synced again"] = gap(2)
-    return gaps
+    return gaps | {"cached again": cached[-2], "cached anew": cached[-1]}
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_sampler_and_learner_agree_after_every_sync(architecture: Any, tied: bool, tmp_path: Path) -> None:
+def make_model(folder: Path, architecture: Any, tied: bool) -> str:
     shape = ModelShape(
         architecture=architecture,
         vocab_size=400,
@@ -85,12 +107,38 @@ def test_sampler_and_learner_agree_after_every_sync(architecture: Any, tied: boo
         num_heads=4,
         num_kv_heads=2,
         intermediate_size=128,
-        max_length=128,
+        max_length=512,
         tie_embeddings=tied,
     )
-    init_model_folder(tmp_path / "model", shape, read_texts([TEXT]))
-    gaps = ray.get(logprob_gaps.remote(str(tmp_path / "model")), timeout=200)
+    init_model_folder(folder, shape, read_texts([TEXT]))
+    return str(folder)
+
+
+def assert_in_step(gaps: dict[str, float]) -> None:
     assert gaps["start"] <= 1e-4
     assert gaps["stale"] > 1e-2  # the check can tell stale weights from fresh ones
     assert gaps["synced"] <= 1e-4
     assert gaps["synced again"] <= 1e-4
+    assert gaps["cached again"] > 0
+    assert gaps["cached anew"] == 0  # keys and values of the last version are never used with the next
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_sampler_and_learner_agree_after_every_sync(architecture: Any, tied: bool, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", architecture, tied)
+    assert_in_step(ray.get(logprob_gaps.remote(folder), timeout=200))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tied", "lora"),
+    [
+        ("qwen2", True, {"rank": 2, "alpha": 8.0}),
+        ("llama", False, {"rank": 9, "alpha": 6.5, "target_modules": ["q_proj", "up_proj", "down_proj"]}),
+    ],
+)
+def test_a_sampler_that_gets_adapters_alone_agrees_after_every_sync(
+    architecture: Any, tied: bool, lora: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = make_model(tmp_path / "model", architecture, tied)
+    assert_in_step(ray.get(logprob_gaps.remote(folder, lora), timeout=200))

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.data.sequences import Sequences
@@ -105,6 +106,19 @@ def test_exported_weights_give_a_plain_policy_the_logprobs_of_the_learner(tiny_m
     found = plain(tokens, torch.from_numpy(batch.rollouts.response_mask)).logprobs.detach().numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert np.abs(wanted - start).max() > 0.1
+
+
+def test_a_learner_that_sends_adapters_exports_all_of_them_and_nothing_else(tiny_model, batch, tmp_path):
+    learner = PolicyLearner(tiny_model, config(lora=LORA), PPO(), 50, Ranks(), sends_adapters=True)
+    learner.update(batch, ALL, 1.0)
+    learner.save(str(tmp_path))
+    exported = {name: tensor for bucket in learner.export(None) for name, tensor in bucket.tensors()}
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert exported.keys() == {name.removeprefix("base_model.model.") for name in saved}
+    assert all(torch.equal(exported[name.removeprefix("base_model.model.")], tensor) for name, tensor in saved.items())
+    assert {tensor.dtype for bucket in learner.export(torch.bfloat16) for _, tensor in bucket.tensors()} == {
+        torch.bfloat16
+    }
 
 
 def test_a_learner_saves_the_merged_model_and_its_adapter(tiny_model, batch, tmp_path):

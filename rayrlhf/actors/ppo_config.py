@@ -51,6 +51,15 @@ class PolicyLora(LoraConfig):
     """`merged`: whole weights with the adapters added in, for every model and engine. `adapters`: these alone, some
     hundredth of the bytes, which vLLM adds to the starting model's weights as it computes."""
 
+    @model_validator(mode="after")
+    def _samplers_have_the_learners_base(self) -> PolicyLora:
+        if self.send == "adapters" and self.load_in_4bit:
+            raise ValueError(
+                "send 'adapters' contradicts load_in_4bit=true: samplers would add them to the unrounded weights and "
+                "draw from another policy than the one that learns: set send to merged, or load_in_4bit to false"
+            )
+        return self
+
 
 class PolicyRole(Resources, TrainingConfig):
     """Learners of the policy."""

@@ -10,11 +10,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from rayrlhf.config import Config, ConfigError
 from rayrlhf.engines.base import Adapters, Completion, GenerationRequest, Sampling
+from rayrlhf.engines.vllm_adapters import adaptable_layers, check_layers, check_model, engine_settings
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Sizes of an attention head that vLLM's CPU kernels are built for."""
-ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's buffers for adapters can be laid out for; a smaller adapter is padded."""
 
 
 class VllmEngineConfig(Config):
@@ -48,26 +47,7 @@ class VllmEngineConfig(Config):
     def check_adapters(self, model_config: Any, adapters: Adapters, on_gpu: bool) -> None:
         """Raises ConfigError if vLLM cannot take the adapters of such a model as adapters. Imports vLLM: seconds."""
         _be_quiet()
-        from vllm.model_executor.models.registry import ModelRegistry
-
-        mend = "set policy.lora.send=merged"
-        if adapters.rank > ADAPTER_RANKS[-1]:
-            raise ConfigError(
-                f"policy.lora.rank is {adapters.rank}, and vLLM takes adapters up to rank {ADAPTER_RANKS[-1]}: "
-                f"{mend}, or lower policy.lora.rank"
-            )
-        if on_gpu and self.dtype == "float32":
-            raise ConfigError(
-                "sampler.engine.dtype is float32, and vLLM's adapter kernels on a GPU compute in two-byte floats only: "
-                f"{mend}, or sampler.engine.dtype=auto"
-            )
-        architecture = (model_config.architectures or ["none"])[0]
-        known = ModelRegistry.models.get(architecture)  # others run in transformers' own modules, which take adapters
-        if known is not None and not getattr(known.load_model_cls(), "supports_lora", False):
-            raise ConfigError(
-                f"policy.lora.send is adapters, and vLLM takes no adapters for models of architecture {architecture}: "
-                f"{mend}"
-            )
+        check_model(model_config, adapters, in_float32_on_gpu=on_gpu and self.dtype == "float32")
 
     def start(
         self,
@@ -117,9 +97,6 @@ class VllmEngine:
             else {"kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30)}
         )
         dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if on_cuda else "float32")
-        if adapters is not None:
-            max_rank = next(rank for rank in ADAPTER_RANKS if rank >= adapters.rank)
-            memory |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": max_rank}
         self._eos_token_id = eos_token_id
         self._adapters = adapters
         self._adapter: Any = None
@@ -136,11 +113,12 @@ class VllmEngine:
             weight_transfer_config=WeightTransferConfig(backend=object_store.BACKEND),
             disable_log_stats=True,
             **memory,
+            **engine_settings(adapters),
         )
         self._llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
         if adapters is not None:
-            (adaptable,) = self._llm.collective_rpc(_adaptable_layers)
-            _check_layers(adapters, adaptable)
+            (adaptable,) = self._llm.collective_rpc(adaptable_layers)
+            check_layers(adapters, adaptable)
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
         """One response per request, in order; each request's seed decides its response alone."""
@@ -200,24 +178,6 @@ class VllmEngine:
 def _be_quiet() -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-
-def _adaptable_layers(worker: Any) -> set[str]:
-    """Last parts of the checkpoint's names of all layers that this vLLM worker's model can have adapters for."""
-    manager = worker.model_runner.lora_manager._adapter_manager
-    packed = manager.packed_modules_mapping
-    return {name for module in manager.supported_lora_modules for name in packed.get(module, [module])}
-
-
-def _check_layers(adapters: Adapters, adaptable: set[str]) -> None:
-    """Raises ConfigError if a layer's adapter would find no place: vLLM may build a layer otherwise than as a linear
-    one, which only the loaded model tells."""
-    wanted = {layer.rpartition(".")[2] for layer in adapters.layers}
-    if homeless := sorted(wanted - adaptable):
-        raise ConfigError(
-            f"policy.lora.send is adapters, and vLLM takes none for the layers {', '.join(homeless)} of this model: "
-            "set policy.lora.send=merged, or leave them out of policy.lora.target_modules"
-        )
 
 
 def _completion(output: Any) -> Completion:

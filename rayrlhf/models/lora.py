@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rayrlhf.config import Config, ConfigError
 from rayrlhf.models.folder import skeleton
+from rayrlhf.models.quantized import dequantized
 
 ALL_LINEAR = "all-linear"
 ADAPTER = "default"
@@ -38,6 +39,10 @@ class LoraConfig(Config):
     """On the adapters' inputs, in training only."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """`all-linear`: every linear layer but the output head; or ends of names, for example [q_proj, v_proj]."""
+
+    load_in_4bit: bool = False
+    """Keep the frozen linear layers in 4 bits (NF4) and compute in bfloat16: an eighth of their float32 memory. CUDA
+    and bitsandbytes only."""
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -119,16 +124,23 @@ def trained_share(model: str, config: LoraConfig) -> float:
     return config.rank * sum(sizes) / sum(parameter.numel() for parameter in empty.parameters())
 
 
+def linear_share(model: str) -> float:
+    """Weights of the layers that can have an adapter, as a share of the parameters of `model` (folder or hub name)."""
+    empty = skeleton(model)
+    linear = sum(empty.get_submodule(name).weight.numel() for name in linear_names(empty))
+    return linear / sum(parameter.numel() for parameter in empty.parameters())
+
+
 def merged(
     model: Any, tensors: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
     """`tensors` of `model` (its parameters or its state) under its plain names, each W with its α/r·B·A added.
 
     One layer at a time, as new tensors. `whole` gathers a sharded tensor from all ranks: a collective, called for the
-    same tensors in the same order on each. The sum is made in float32 and rounded to W's dtype. Without adapters the
-    tensors are those given.
+    same tensors in the same order on each. The sum is made in float32 and rounded to W's dtype. A W in 4 bits is
+    unpacked first. Without adapters the tensors are those given.
     """
-    for name, tensor in tensors.items():
+    for name, tensor in dequantized(model, tensors):
         if _is_adapter(name):
             continue
         layer, is_base, kind = name.rpartition(f"{BASE}.")

@@ -67,9 +67,9 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     for model in dict.fromkeys(models.values()):
         if model not in own_tokens:
             check_same_vocabulary(config.model, model)
-    check_training(config.model, config.policy, "policy")
+    check_training(config.model, config.policy, "policy", config.policy.num_gpus)
     if config.algorithm.needs_critic:
-        check_training(config.critic_model, config.critic, "critic")
+        check_training(config.critic_model, config.critic, "critic", config.critic.num_gpus)
     _check_sampler(config)
     kind: Kind = "answers" if config.data.references else "prompts"
     data = prepare_with_progress(config.data, kind, tokenizer, config.data, config.run.seed)

@@ -105,7 +105,9 @@ class PolicyLearner(_Learner):
         sends_adapters: bool = False,
     ) -> None:
         assert config.lora is not None or not sends_adapters, "there are adapters to send"
-        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), model)
+        super().__init__(
+            Trainee(Policy.load(model, config.dtype, config.load_in_4bit), config, total_steps, ranks), model
+        )
         self._algorithm = algorithm
         self._ptx = ptx
         self._sends_adapters = sends_adapters
@@ -161,7 +163,7 @@ class CriticLearner(_Learner):
         normalize: bool,
         ranks: Ranks,
     ) -> None:
-        scalar = ScalarModel.load(model, config.dtype)
+        scalar = ScalarModel.load(model, config.dtype, config.load_in_4bit)
         if normalize:
             _fold_statistics(scalar)
         super().__init__(Trainee(scalar, config, total_steps, ranks), model)

@@ -5,7 +5,7 @@ from transformers import AutoConfig
 
 from rayrlhf.config import ConfigError
 from rayrlhf.engines import Adapters, VllmEngineConfig
-from rayrlhf.engines.vllm import _check_layers
+from rayrlhf.engines.vllm_adapters import check_layers
 
 
 @pytest.mark.parametrize("rank", [1, 9, 512])
@@ -25,6 +25,6 @@ def test_a_model_that_vllm_has_without_adapters_is_refused_with_the_mend():
 
 def test_layers_without_a_place_for_their_adapter_are_named():
     adapters = Adapters(8, 16.0, ("model.layers.0.self_attn.q_proj", "model.layers.0.mixer.conv", "model.gate"))
-    _check_layers(adapters, {"q_proj", "conv", "gate"})
+    check_layers(adapters, {"q_proj", "conv", "gate"})
     with pytest.raises(ConfigError, match=r"layers conv, gate of this model: set policy\.lora\.send=merged"):
-        _check_layers(adapters, {"q_proj", "o_proj"})
+        check_layers(adapters, {"q_proj", "o_proj"})

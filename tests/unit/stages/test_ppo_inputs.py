@@ -98,6 +98,18 @@ def test_only_the_policy_sends_adapters(config):
         config(critic={"lora": {"send": "adapters"}})
 
 
+def test_adapters_on_4_bits_are_never_sent_alone(config):
+    with pytest.raises(ConfigError, match="set send to merged, or load_in_4bit to false"):
+        config(policy={"lora": {"send": "adapters", "load_in_4bit": True}})
+
+
+@pytest.mark.parametrize("role", ["policy", "critic"])
+def test_4_bits_are_refused_for_roles_without_a_gpu(config, role):
+    changes = {role: {"lora": {"load_in_4bit": True}}, "algorithm": {"kind": "ppo", "minibatch_size": 8}}
+    with pytest.raises(ConfigError, match=rf"{role}\.lora\.load_in_4bit is true.*set {role}\.num_gpus=1"):
+        load_inputs(config(**changes))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

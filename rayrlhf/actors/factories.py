@@ -12,7 +12,7 @@ from rayrlhf.actors.group import RoleFactory
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.weight_store import StoreClient
 from rayrlhf.algorithms import PPO, Algorithm
-from rayrlhf.engines import EngineConfig, Sampling
+from rayrlhf.engines import Adapters, EngineConfig, Sampling
 from rayrlhf.rollout.leases import OnUpdate
 from rayrlhf.workers.credit import CreditAssigner
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
@@ -72,6 +72,7 @@ def sampler_factory(config: PPOConfig, store: Any, eos_token_id: int, max_model_
         max_model_len=max_model_len,
         sampling=config.sampling,
         eos_token_id=eos_token_id,
+        adapters=config.sent_adapters,
         store=store,
         on_update=config.rollouts.on_update,
     )
@@ -83,11 +84,12 @@ def _build_sampler(
     max_model_len: int,
     sampling: Sampling,
     eos_token_id: int,
+    adapters: Adapters | None,
     store: Any,
     on_update: OnUpdate,
 ) -> SamplerLoop:
-    sampler = Sampler(engine.start(model, max_model_len, sampling, eos_token_id), on_update)
-    return SamplerLoop(sampler, StoreClient(store))
+    started = engine.start(model, max_model_len, sampling, eos_token_id, adapters)
+    return SamplerLoop(Sampler(started, on_update), StoreClient(store))
 
 
 def _build_rewarder(ranks: Ranks, config: PPOConfig, references: Any) -> Rewarder:
@@ -99,7 +101,14 @@ def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: A
     if config.ptx is not None:
         ptx = PtxMix(ray.get(ptx_rows), config.ptx.coef, config.ptx.batch_size, config.run.seed)
     return PolicyLearner(
-        config.model, config.policy, config.algorithm, total_steps, ranks, ptx, config.policy.ema_decay
+        config.model,
+        config.policy,
+        config.algorithm,
+        total_steps,
+        ranks,
+        ptx,
+        config.policy.ema_decay,
+        sends_adapters=config.policy.lora is not None and config.policy.lora.send == "adapters",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -13,7 +13,10 @@ from rayrlhf.algorithms.presets import PRESETS, PresetName, under
 from rayrlhf.config import Config
 from rayrlhf.data.prepare import DataConfig
 from rayrlhf.data.tokens import PromptLimit, SequenceLimit
-from rayrlhf.engines import EngineConfig, Sampling, VllmEngineConfig
+from rayrlhf.engines import Adapters, EngineConfig, Sampling, VllmEngineConfig
+from rayrlhf.models import LoraConfig
+from rayrlhf.models.folder import skeleton
+from rayrlhf.models.lora import target_names
 from rayrlhf.rewards import Reward, RewardModelReward, singles
 from rayrlhf.rollout.config import RolloutsConfig
 from rayrlhf.run_directory import RunConfig
@@ -42,9 +45,29 @@ class ReferenceRole(Resources, ScorerConfig):
     """Null is the policy's starting model."""
 
 
+class PolicyLora(LoraConfig):
+    """Adapters of the policy, and what of them the samplers get."""
+
+    send: Literal["merged", "adapters"] = "merged"
+    """`merged`: whole weights with the adapters added in, for every model and engine. `adapters`: these alone, some
+    hundredth of the bytes, which vLLM adds to the starting model's weights as it computes; it samples slower then,
+    most of all on a CPU, where it has no kernel for them."""
+
+    @model_validator(mode="after")
+    def _samplers_have_the_learners_base(self) -> PolicyLora:
+        if self.send == "adapters" and self.load_in_4bit:
+            raise ValueError(
+                "send 'adapters' contradicts load_in_4bit=true: samplers would add them to the unrounded weights and "
+                "draw from another policy than the one that learns: set send to merged, or load_in_4bit to false"
+            )
+        return self
+
+
 class PolicyRole(Resources, TrainingConfig):
     """Learners of the policy."""
 
+    lora: PolicyLora | None = None
+    """Train low-rank adapters instead of all weights; null trains all."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Keep a moving average of the weights with this decay per optimizer step, and save it beside them in
     `policy_ema`."""
@@ -259,6 +282,14 @@ class PPOConfig(Config):
         """The reward models that share the policy's vocabulary."""
         sources = singles(self.reward.source)
         return [source for source in sources if isinstance(source, RewardModelReward) and not source.retokenize]
+
+    @property
+    def sent_adapters(self) -> Adapters | None:
+        """What samplers get in place of whole weights, if they do. Reads the model's configuration."""
+        lora = self.policy.lora
+        if lora is None or lora.send == "merged":
+            return None
+        return Adapters(lora.rank, lora.alpha, tuple(target_names(skeleton(self.model), lora)))
 
     @property
     def reference_model(self) -> str:

@@ -62,6 +62,16 @@ class Completion:
     """Of the weights that drew each token; −1 are those of the folder that the engine started with."""
 
 
+@dataclass(frozen=True)
+class Adapters:
+    """The LoRA adapters that an engine shall take in place of new weights, known before any of them exists."""
+
+    rank: int
+    alpha: float
+    layers: tuple[str, ...]
+    """Names of the layers that have one, as in the model's checkpoint."""
+
+
 class Engine(Protocol):
     """Draws responses step by step, and takes new weights between two steps."""
 
@@ -74,7 +84,7 @@ class Engine(Protocol):
         ...
 
     def load_weights(self, update: dict[str, Any], version: int) -> int:
-        """Replace all weights. `update` is what the weight transport of this engine understands.
+        """Replace all weights, or the adapters. `update` is what the weight transport of this engine understands.
 
         Running responses go on with the new weights, and nothing that the old ones computed is used again. Returns how
         many of the next steps compute the beginnings of responses anew.

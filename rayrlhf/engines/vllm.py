@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rayrlhf.config import Config, ConfigError
-from rayrlhf.engines.base import Completion, GenerationRequest, Sampling
+from rayrlhf.engines.base import Adapters, Completion, GenerationRequest, Sampling
+from rayrlhf.engines.vllm_adapters import adaptable_layers, check_layers, check_model, engine_settings
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Sizes of an attention head that vLLM's CPU kernels are built for."""
@@ -42,20 +43,41 @@ class VllmEngineConfig(Config):
                 "hidden_size / num_heads is one of these"
             )
 
-    def start(self, model: str, max_model_len: int, sampling: Sampling, eos_token_id: int) -> VllmEngine:
-        """Load `model` (a folder) into a new engine. max_model_len: prompt + response, in tokens."""
-        return VllmEngine(self, model, max_model_len, sampling, eos_token_id)
+    def check_adapters(self, model_config: Any, adapters: Adapters, on_gpu: bool) -> None:
+        """Raises ConfigError if vLLM cannot take the adapters of such a model as adapters. Imports vLLM: seconds."""
+        _be_quiet()
+        check_model(model_config, adapters, in_float32_on_gpu=on_gpu and self.dtype == "float32")
+
+    def start(
+        self,
+        model: str,
+        max_model_len: int,
+        sampling: Sampling,
+        eos_token_id: int,
+        adapters: Adapters | None = None,
+    ) -> VllmEngine:
+        """Load `model` (a folder) into a new engine. max_model_len: prompt + response, in tokens.
+
+        With `adapters` the engine keeps the model's weights, and `load_weights` takes adapters. Raises ConfigError if
+        one of their layers can have none in vLLM.
+        """
+        return VllmEngine(self, model, max_model_len, sampling, eos_token_id, adapters)
 
 
 class VllmEngine:
     """One in-process vLLM engine."""
 
     def __init__(
-        self, config: VllmEngineConfig, model: str, max_model_len: int, sampling: Sampling, eos_token_id: int
+        self,
+        config: VllmEngineConfig,
+        model: str,
+        max_model_len: int,
+        sampling: Sampling,
+        eos_token_id: int,
+        adapters: Adapters | None = None,
     ) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        _be_quiet()
         import torch
         import torch._dynamo
         from vllm import LLM
@@ -75,6 +97,8 @@ class VllmEngine:
         )
         dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if on_cuda else "float32")
         self._eos_token_id = eos_token_id
+        self._adapters = adapters
+        self._adapter: Any = None
         self._llm = LLM(
             model=model,
             skip_tokenizer_init=True,
@@ -88,10 +112,14 @@ class VllmEngine:
             weight_transfer_config=WeightTransferConfig(backend=object_store.BACKEND),
             disable_log_stats=True,
             **memory,
+            **engine_settings(adapters),
         )
         self._llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
         self._engine = self._llm.llm_engine
         self._engine.set_weight_version("-1")
+        if adapters is not None:
+            (adaptable,) = self._llm.collective_rpc(adaptable_layers)
+            check_layers(adapters, adaptable)
 
     def add(self, request_id: int, request: GenerationRequest, sampling: Sampling) -> None:
         """Begin a response; vLLM draws it together with the others from the next step on."""
@@ -99,6 +127,7 @@ class VllmEngine:
             str(request_id),
             {"prompt_token_ids": list(request.token_ids)},
             self._parameters(sampling, request.seed),
+            lora_request=self._adapter,
         )
 
     def step(self) -> list[tuple[int, Completion]]:
@@ -106,17 +135,34 @@ class VllmEngine:
         return [(int(output.request_id), _completion(output.outputs[0])) for output in self._engine.step()]
 
     def load_weights(self, update: dict[str, Any], version: int) -> int:
-        """Run vLLM's weight-update protocol. Running responses lose their key-value cache, which the next steps compute
-        anew from their tokens, and no cached prefix of the old weights is left."""
-        self._llm.collective_rpc("start_weight_update")
-        self._llm.collective_rpc("update_weights", kwargs={"update_info": update})
-        self._llm.collective_rpc("finish_weight_update")
+        """Take a version of the weights, or of the adapters. Running responses lose their key-value cache, which the
+        next steps compute anew from their tokens, and no cached prefix of the old version is left."""
+        if self._adapters is None:
+            self._load_model(update)
+        else:
+            self._load_adapter(update, self._adapters)
         self._engine.reset_prefix_cache(reset_running_requests=True)
         self._engine.set_weight_version(str(version))
         states = self._engine.output_processor.request_states.values()
         drawn = [(state.prompt_len, state.detokenizer.num_output_tokens()) for state in states]
         redone = sum(prompt + response for prompt, response in drawn if response)
         return -(-redone // self._engine.vllm_config.scheduler_config.max_num_batched_tokens)
+
+    def _load_model(self, update: dict[str, Any]) -> None:
+        """Run vLLM's weight-update protocol."""
+        self._llm.collective_rpc("start_weight_update")
+        self._llm.collective_rpc("update_weights", kwargs={"update_info": update})
+        self._llm.collective_rpc("finish_weight_update")
+
+    def _load_adapter(self, update: dict[str, Any], adapters: Adapters) -> None:
+        """Put new adapters in place of the last, under the same name, which running responses go on with."""
+        from vllm.lora.request import LoRARequest
+
+        from rayrlhf.weights.adapters import adapter_folder
+
+        with adapter_folder(update["buckets"], adapters) as folder:
+            self._engine.add_lora(LoRARequest("policy", 1, str(folder), load_inplace=True))
+            self._adapter = LoRARequest("policy", 1, str(folder))  # loaded: nobody reads the folder again
 
     def _parameters(self, sampling: Sampling, seed: int) -> Any:
         from vllm import SamplingParams
@@ -134,6 +180,11 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _be_quiet() -> None:
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
 def _completion(output: Any) -> Completion:

@@ -1,7 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al. 2021): beside each chosen linear layer W a trained α/r·B·A, W itself frozen.
 
 The adapters are injected by peft into the Hugging Face model in place. What leaves the training process, to samplers
-and into folders, are merged weights W + α/r·B·A under the model's own names; the training module is never merged.
+and into folders, are merged weights W + α/r·B·A under the model's own names, or A and B alone; the training module is
+never merged.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from torch import Tensor, nn
 
 from rayrlhf.config import Config, ConfigError
 from rayrlhf.models.folder import skeleton
+from rayrlhf.models.quantized import dequantized
 
 ALL_LINEAR = "all-linear"
 ADAPTER = "default"
 BASE = ".base_layer"
+PEFT_PREFIX = "base_model.model."
+"""What peft writes before the model's own names."""
 HEAD = "score"
 """The head of scalar models. It is new, or belongs to the task, so it is trained whole beside the adapters."""
 
@@ -35,6 +39,10 @@ class LoraConfig(Config):
     """On the adapters' inputs, in training only."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """`all-linear`: every linear layer but the output head; or ends of names, for example [q_proj, v_proj]."""
+
+    load_in_4bit: bool = False
+    """Keep the frozen linear layers in 4 bits (NF4) and compute in bfloat16: an eighth of their float32 memory. CUDA
+    and bitsandbytes only."""
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -116,16 +124,23 @@ def trained_share(model: str, config: LoraConfig) -> float:
     return config.rank * sum(sizes) / sum(parameter.numel() for parameter in empty.parameters())
 
 
+def linear_share(model: str) -> float:
+    """Weights of the layers that can have an adapter, as a share of the parameters of `model` (folder or hub name)."""
+    empty = skeleton(model)
+    linear = sum(empty.get_submodule(name).weight.numel() for name in linear_names(empty))
+    return linear / sum(parameter.numel() for parameter in empty.parameters())
+
+
 def merged(
     model: Any, tensors: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
     """`tensors` of `model` (its parameters or its state) under its plain names, each W with its α/r·B·A added.
 
     One layer at a time, as new tensors. `whole` gathers a sharded tensor from all ranks: a collective, called for the
-    same tensors in the same order on each. The sum is made in float32 and rounded to W's dtype. Without adapters the
-    tensors are those given.
+    same tensors in the same order on each. The sum is made in float32 and rounded to W's dtype. A W in 4 bits is
+    unpacked first. Without adapters the tensors are those given.
     """
-    for name, tensor in tensors.items():
+    for name, tensor in dequantized(model, tensors):
         if _is_adapter(name):
             continue
         layer, is_base, kind = name.rpartition(f"{BASE}.")
@@ -140,6 +155,18 @@ def merged(
             weight = whole(tensor).detach()
             change = change.T if adapted.fan_in_fan_out else change
             yield f"{layer}.weight", (weight.float() + change).to(weight.dtype)
+
+
+def adapter_tensors(
+    tensors: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """A [r, in] and B [out, r] of each adapted layer in `tensors`: `<layer>.lora_A.weight`, `<layer>.lora_B.weight`.
+
+    `whole` gathers a sharded tensor: a collective, called for the same tensors in the same order on each rank.
+    """
+    for name, tensor in tensors.items():
+        if _is_adapter(name):
+            yield name.replace(f".{ADAPTER}.", "."), whole(tensor)
 
 
 def save_adapter(model: Any, folder: Path, state: Mapping[str, Tensor]) -> None:
@@ -160,10 +187,9 @@ def save_adapter(model: Any, folder: Path, state: Mapping[str, Tensor]) -> None:
         written.modules_to_save = [HEAD]
     folder.mkdir(parents=True, exist_ok=True)
     written.save_pretrained(folder)
+    head = {name: tensor for name, tensor in state.items() if name.startswith(f"{HEAD}.")}
     trained = {
-        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": tensor.contiguous()
-        for name, tensor in state.items()
-        if _is_adapter(name) or name.startswith(f"{HEAD}.")
+        f"{PEFT_PREFIX}{name}": tensor.contiguous() for name, tensor in (dict(adapter_tensors(state)) | head).items()
     }
     save_file(trained, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 

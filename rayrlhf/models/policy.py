@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rayrlhf.functional import TokenLogprobs, chunked_token_logprobs
-from rayrlhf.models.lora import merged, save_adapter
+from rayrlhf.models.lora import adapter_tensors, merged, save_adapter
+from rayrlhf.models.quantized import loading, writable
 
 LOGITS_CHUNK_ROWS = 1024
 """Positions whose [rows, vocabulary] logits exist at the same time."""
@@ -29,11 +30,11 @@ class Policy(nn.Module):
         self._softcap = getattr(model.config, "final_logit_softcapping", None)
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype = torch.float32) -> Policy:
-        """The policy in a Hugging Face folder or hub name."""
+    def load(cls, folder: str, dtype: torch.dtype = torch.float32, load_in_4bit: bool = False) -> Policy:
+        """The policy in a Hugging Face folder or hub name. In 4 bits it comes on the GPU, else on the CPU."""
         from transformers import AutoModelForCausalLM
 
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **loading(load_in_4bit))
         model.config.use_cache = False
         return cls(model)
 
@@ -72,6 +73,10 @@ class Policy(nn.Module):
         """
         return merged(self.model, dict(self.model.named_parameters(remove_duplicate=False)), whole)
 
+    def adapters(self, whole: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of the adapters alone, A and B of one layer after another; `whole` as in `weights`."""
+        return adapter_tensors(dict(self.model.named_parameters()), whole)
+
     def save(self, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write a Hugging Face folder that transformers and vLLM load."""
         save_folder(self.model, folder, tokenizer, state_dict)
@@ -89,7 +94,7 @@ def save_folder(model: Any, folder: Path, tokenizer: Any, state_dict: dict[str, 
     Adapters are merged into the model written, and lie beside it in `adapter/` in peft's format.
     """
     state = model.state_dict() if state_dict is None else state_dict
-    model.save_pretrained(folder, state_dict=dict(merged(model, state, lambda tensor: tensor)))
+    writable(model).save_pretrained(folder, state_dict=dict(merged(model, state, lambda tensor: tensor)))
     save_adapter(model, folder / "adapter", state)
     tokenizer.save_pretrained(folder)
 

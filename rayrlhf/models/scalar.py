@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rayrlhf.models.policy import save_folder, transformer_blocks
+from rayrlhf.models.quantized import loading
 from rayrlhf.types import Pooling
 
 
@@ -36,13 +37,18 @@ class ScalarModel(nn.Module):
         self.model = model
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype = torch.float32) -> ScalarModel:
-        """From a reward model's folder, or from a language model's with a new head of zeros."""
+    def load(cls, folder: str, dtype: torch.dtype = torch.float32, load_in_4bit: bool = False) -> ScalarModel:
+        """From a reward model's folder, or from a language model's with a new head of zeros.
+
+        In 4 bits it comes on the GPU, else on the CPU; the head is never packed.
+        """
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
         config = AutoConfig.from_pretrained(folder)
         trained = any("SequenceClassification" in name for name in config.architectures or [])
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, num_labels=1)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=dtype, num_labels=1, **loading(load_in_4bit)
+        )
         model.config.use_cache = False
         if not trained:
             nn.init.zeros_(model.score.weight)

@@ -8,7 +8,7 @@ from rayrlhf.actors.placement import describe as describe_bundle
 from rayrlhf.actors.placement import plan_placement
 from rayrlhf.actors.ppo_config import CriticRole, PolicyRole, PPOConfig
 from rayrlhf.models.folder import skeleton
-from rayrlhf.models.lora import trained_share
+from rayrlhf.models.lora import linear_share, trained_share
 from rayrlhf.stages import ppo_inputs
 from rayrlhf.stages.offline_config import OfflineConfig
 from rayrlhf.stages.offline_inputs import check_models
@@ -19,6 +19,8 @@ BYTES_TRAINED = 12
 BYTES_OF_MASTER = 6
 """More with bfloat16 parameters: the float32 master and a bfloat16 gradient."""
 BYTES_FROZEN = 4
+BYTES_IN_4_BITS = 4.127 / 8
+"""NF4 and its doubly quantised constants (Dettmers et al. 2023, section 3)."""
 
 
 def describe_ppo(config: PPOConfig) -> dict[str, Any]:
@@ -79,6 +81,8 @@ def training_bytes(model: str, parameters: int, training: TrainingConfig, num_wo
     weights = parameters if training.lora is None else parameters * (1 + share)
     trained = BYTES_TRAINED + (BYTES_OF_MASTER if training.parameters == "bfloat16" else 0)
     total = weights * training.dtype.itemsize + parameters * share * trained
+    if training.load_in_4bit:
+        total -= parameters * linear_share(model) * (training.dtype.itemsize - BYTES_IN_4_BITS)
     return total / (num_workers if training.sharding == "fsdp" else 1)
 
 

@@ -28,7 +28,7 @@ from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.data_inputs import prepare_with_progress
 from rayrlhf.stages.offline_config import OfflineConfig
 from rayrlhf.stages.offline_inputs import check_models
-from rayrlhf.workers.offline import OfflineWorker
+from rayrlhf.workers.offline import OfflineWorker, seed_step
 from rayrlhf.workers.parallel import Ranks
 
 ConfigT = TypeVar("ConfigT", bound=OfflineConfig)
@@ -212,6 +212,7 @@ def _train_loop(loop: dict[str, Any]) -> None:
     else:
         post(0, worker.evaluate())
     for step in range(start, schedule.total_steps):
+        seed_step(schedule.seed, step, ranks.rank)
         metrics = worker.train_step(schedule.rows(step))
         if schedule.evaluates_after(step + 1):
             metrics |= worker.evaluate()

@@ -23,4 +23,4 @@ def check_models(config: OfflineConfig) -> None:
                 f"data.max_tokens is {config.data.max_tokens}, but model {model!r} takes {limit}: "
                 f"set data.max_tokens={limit} or less"
             )
-    check_training(config.model, config.training, "training")
+    check_training(config.model, config.training, "training", config.workers.num_gpus, "workers.num_gpus")

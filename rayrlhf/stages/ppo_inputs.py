@@ -67,9 +67,10 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     for model in dict.fromkeys(models.values()):
         if model not in own_tokens:
             check_same_vocabulary(config.model, model)
-    check_training(config.model, config.policy, "policy")
+    check_training(config.model, config.policy, "policy", config.policy.num_gpus)
     if config.algorithm.needs_critic:
-        check_training(config.critic_model, config.critic, "critic")
+        check_training(config.critic_model, config.critic, "critic", config.critic.num_gpus)
+    _check_sampler(config)
     kind: Kind = "answers" if config.data.references else "prompts"
     data = prepare_with_progress(config.data, kind, tokenizer, config.data, config.run.seed)
     train, held_out = data.train[0], data.heldout[0]
@@ -79,7 +80,6 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         for prompt in _prompts(held_out, first_id=len(prompts))[: config.evaluation.num_prompts]
     ]
     references = [*_answers(train, tokenizer), *_answers(held_out, tokenizer)] if config.data.references else None
-    config.sampler.engine.check_model(read_model_config(config.model), on_gpu=config.sampler.num_gpus > 0)
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *(request.prompt for request in heldout)])
     needed = longest + config.sampling.max_completion_length
     limit = getattr(read_model_config(config.model), "max_position_embeddings", None)
@@ -111,6 +111,14 @@ def _check_rewards(config: PPOConfig) -> None:
                     f"reward.source: {type(source).__name__} compares responses with the data's answers: "
                     "set data.references=true, and give data with answers"
                 )
+
+
+def _check_sampler(config: PPOConfig) -> None:
+    """See that the engine can compute the model, and take its adapters if they are sent."""
+    model_config, on_gpu = read_model_config(config.model), config.sampler.num_gpus > 0
+    config.sampler.engine.check_model(model_config, on_gpu)
+    if adapters := config.sent_adapters:
+        config.sampler.engine.check_adapters(model_config, adapters, on_gpu)
 
 
 def _ptx_rows(config: PPOConfig, tokenizer: Any) -> Sequences | None:

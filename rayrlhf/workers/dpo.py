@@ -51,7 +51,8 @@ class DPOWorker(OfflineWorker):
     ) -> None:
         self._loss = loss
         self._train, self._heldout = refer(reference_model, (train, heldout), config, ranks)
-        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), tokenizer)
+        loaded = Policy.load(model, config.dtype, config.load_in_4bit)
+        super().__init__(Trainee(loaded, config, total_steps, ranks), tokenizer)
 
     @property
     def num_rows(self) -> int:
@@ -105,8 +106,11 @@ class DPOWorker(OfflineWorker):
 
 
 def refer(model: str, sets: tuple[PairSet, ...], config: TrainingConfig, ranks: Ranks) -> list[ReferencedPairs]:
-    """Sets of pairs with the log-probabilities of the policy in folder `model`, which is dropped afterwards."""
-    policy = Policy.load(model).requires_grad_(False).eval()
+    """Sets of pairs with the log-probabilities of the policy in folder `model`, which is dropped afterwards.
+
+    In 4 bits if the trained policy is, so that the two differ by what is learnt alone.
+    """
+    policy = Policy.load(model, load_in_4bit=config.load_in_4bit).requires_grad_(False).eval()
     # Nothing is learnt here, so a replica needs no wrapper; shards do, since one device may not hold the whole.
     module = distribute(policy, "fsdp", ranks) if config.sharding == "fsdp" else policy.to(ranks.device)
     return [

@@ -102,10 +102,15 @@ class PolicyLearner(_Learner):
         ranks: Ranks,
         ptx: PtxMix | None = None,
         ema_decay: float | None = None,
+        sends_adapters: bool = False,
     ) -> None:
-        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), model)
+        assert config.lora is not None or not sends_adapters, "there are adapters to send"
+        super().__init__(
+            Trainee(Policy.load(model, config.dtype, config.load_in_4bit), config, total_steps, ranks), model
+        )
         self._algorithm = algorithm
         self._ptx = ptx
+        self._sends_adapters = sends_adapters
         self._average = None if ema_decay is None else WeightAverage(self.trainee.module, ema_decay)
 
     def save(self, folder: str) -> None:
@@ -136,8 +141,12 @@ class PolicyLearner(_Learner):
         return report
 
     def export(self, dtype: torch.dtype | None) -> Iterator[Bucket]:
-        """The weights as buckets, cast to the sampler's dtype. All ranks must iterate; only rank 0's are used."""
-        return pack(self.trainee.inner.weights(whole), dtype)
+        """The weights, or the adapters alone, as buckets, cast to the sampler's dtype.
+
+        All ranks must iterate; only rank 0's are used.
+        """
+        policy = self.trainee.inner
+        return pack(policy.adapters(whole) if self._sends_adapters else policy.weights(whole), dtype)
 
 
 class CriticLearner(_Learner):
@@ -154,7 +163,7 @@ class CriticLearner(_Learner):
         normalize: bool,
         ranks: Ranks,
     ) -> None:
-        scalar = ScalarModel.load(model, config.dtype)
+        scalar = ScalarModel.load(model, config.dtype, config.load_in_4bit)
         if normalize:
             _fold_statistics(scalar)
         super().__init__(Trainee(scalar, config, total_steps, ranks), model)

@@ -67,6 +67,12 @@ class OfflineWorker(ABC):
         return torch.from_numpy(array).to(self.trainee.ranks.device)
 
 
+def seed_step(run_seed: int, step: int, rank: int) -> None:
+    """Let one optimizer step draw its random numbers (dropout) from (run seed, step, rank), and from nothing before it:
+    a run that goes on from a checkpoint then draws what one that never stopped draws, and no state need be saved."""
+    torch.manual_seed(int(np.random.SeedSequence([run_seed, step, rank]).generate_state(1)[0]))
+
+
 def gather_objects(value: Any, world_size: int) -> list[Any]:
     """`value` of every rank, in order of rank."""
     if world_size == 1:

@@ -43,7 +43,8 @@ class RewardModelWorker(OfflineWorker):
         total_steps: int,
         ranks: Ranks,
     ) -> None:
-        super().__init__(Trainee(ScalarModel.load(model, config.dtype), config, total_steps, ranks), tokenizer)
+        loaded = ScalarModel.load(model, config.dtype, config.load_in_4bit)
+        super().__init__(Trainee(loaded, config, total_steps, ranks), tokenizer)
         self._loss, self._train, self._heldout = loss, train, heldout
 
     @property

@@ -31,7 +31,8 @@ class SFTWorker(OfflineWorker):
         ranks: Ranks,
         train_on_prompt: bool = False,
     ) -> None:
-        super().__init__(Trainee(Policy.load(model, config.dtype), config, total_steps, ranks), tokenizer)
+        loaded = Policy.load(model, config.dtype, config.load_in_4bit)
+        super().__init__(Trainee(loaded, config, total_steps, ranks), tokenizer)
         self._train, self._heldout, self._train_on_prompt = train, heldout, train_on_prompt
 
     @property

@@ -83,6 +83,27 @@ class TrainingConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _4_bits_fit(self) -> TrainingConfig:
+        if not self.load_in_4bit:
+            return self
+        if self.sharding == "fsdp":
+            raise ValueError(
+                "sharding 'fsdp' cannot share out weights of lora.load_in_4bit=true: set sharding to ddp, or "
+                "lora.load_in_4bit to false"
+            )
+        if self.precision == "float32":
+            raise ValueError(
+                "precision 'float32' contradicts lora.load_in_4bit=true, whose layers compute in bfloat16: set "
+                "precision to auto, or lora.load_in_4bit to false"
+            )
+        return self
+
+    @property
+    def load_in_4bit(self) -> bool:
+        """Whether the frozen weights are kept in 4 bits."""
+        return self.lora is not None and self.lora.load_in_4bit
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype to load the module in."""

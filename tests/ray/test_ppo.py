@@ -197,16 +197,19 @@ def test_a_run_on_the_samplers_log_probs_trains_with_ratios_that_start_at_one(mo
     assert abs(steps[0]["kl/sequence_mean"]) < 1e-3 < abs(steps[1]["kl/sequence_mean"])
 
 
-def test_a_policy_of_adapters_learns_beside_other_texts_and_keeps_an_average(model: str) -> None:
+@pytest.mark.parametrize("send", ["merged", "adapters"])
+def test_a_policy_of_adapters_learns_beside_other_texts_and_keeps_an_average(model: str, send: str) -> None:
+    lora = {"rank": 2, "send": send}
     folder = run(
         model,
-        "adapters",
-        policy={"num_cpus": 0.25, "lora": {"rank": 2}, "ema_decay": 0.9, "optimizer": {"learning_rate": 1e-2}},
+        f"lora-{send}",
+        policy={"num_cpus": 0.25, "lora": lora, "ema_decay": 0.9, "optimizer": {"learning_rate": 1e-2}},
         ptx={"train": [str(SAMPLE / "sft.jsonl")], "max_tokens": 64, "batch_size": 4},
         preset="trl",
     ).path
     steps = metrics_of(folder)[:2]
-    assert all(row["engine/logprob_gap_max"] <= 1e-4 for row in steps)  # the samplers have the merged weights
+    assert [row["engine/version_min"] for row in steps] == [0, 1]
+    assert all(row["engine/logprob_gap_max"] <= 1e-4 for row in steps)  # the samplers have the adapters of the step
     assert steps[1]["kl/token_mean"] != 0
     assert all(row["policy/ptx_loss"] > 0 for row in steps)
     saved = folder / "checkpoints" / "step-000002"

@@ -8,6 +8,7 @@ import pytest
 
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.config import ConfigError, UserError, parse_config
+from rayrlhf.engines import Adapters
 from rayrlhf.models import load_tokenizer
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.stages.ppo_inputs import load_inputs, resolve_paths
@@ -82,6 +83,52 @@ def test_a_critic_starts_from_the_policy_where_there_is_no_reward_model(config, 
     ppo = config(algorithm={"kind": "ppo", "minibatch_size": 8})
     assert ppo.critic_model == ppo.model == str(Path(model).absolute())
     assert set(load_inputs(ppo).models) == {"policy", "reference", "critic"}
+
+
+def test_samplers_get_whole_weights_unless_adapters_are_asked_for(config):
+    assert config().sent_adapters is None
+    assert config(policy={"lora": {"rank": 4}}).sent_adapters is None
+    targets = {"rank": 4, "alpha": 6.0, "target_modules": ["q_proj"], "send": "adapters"}
+    sent = config(policy={"lora": targets}).sent_adapters
+    assert sent == Adapters(rank=4, alpha=6.0, layers=("model.layers.0.self_attn.q_proj",))
+
+
+def test_only_the_policy_sends_adapters(config):
+    with pytest.raises(ConfigError, match=r"critic\.lora\.send"):
+        config(critic={"lora": {"send": "adapters"}})
+
+
+def test_adapters_on_4_bits_are_never_sent_alone(config):
+    with pytest.raises(ConfigError, match="set send to merged, or load_in_4bit to false"):
+        config(policy={"lora": {"send": "adapters", "load_in_4bit": True}})
+
+
+@pytest.mark.parametrize("role", ["policy", "critic"])
+def test_4_bits_are_refused_for_roles_without_a_gpu(config, role):
+    changes = {role: {"lora": {"load_in_4bit": True}}, "algorithm": {"kind": "ppo", "minibatch_size": 8}}
+    with pytest.raises(ConfigError, match=rf"{role}\.lora\.load_in_4bit is true.*set {role}\.num_gpus=1"):
+        load_inputs(config(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policy": {"lora": {"rank": 513, "send": "adapters"}}}, r"policy\.lora\.rank is 513.*up to rank 512"),
+        (
+            {
+                "policy": {"lora": {"send": "adapters"}},
+                "sampler": {"num_gpus": 1, "engine": {"dtype": "float32"}},
+            },
+            r"sampler\.engine\.dtype is float32.*on a GPU",
+        ),
+    ],
+)
+def test_adapters_that_the_samplers_cannot_take_are_refused_with_the_mend(config, changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_inputs(config(**changes))
+    assert "set policy.lora.send=merged" in str(caught.value)
+    changes["policy"]["lora"]["send"] = "merged"
+    load_inputs(config(**changes))
 
 
 def test_adapters_that_match_nothing_are_refused(config):

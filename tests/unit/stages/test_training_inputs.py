@@ -5,6 +5,7 @@ import pytest
 from rayrlhf.config import ConfigError, parse_config
 from rayrlhf.models import LoraConfig
 from rayrlhf.models.folder import skeleton
+from rayrlhf.models.lora import linear_share
 from rayrlhf.stages.describe import training_bytes
 from rayrlhf.stages.offline_inputs import check_models
 from rayrlhf.stages.sft import SFTConfig
@@ -33,6 +34,17 @@ def test_recomputing_is_refused_for_models_that_cannot(tiny_llama, monkeypatch):
         check_training(tiny_llama, training, "policy")
 
 
+def test_an_offline_stage_refuses_4_bits_on_workers_without_gpus(tiny_llama):
+    tree = {
+        "run": {"name": "x"},
+        "model": tiny_llama,
+        "data": {"train": ["data/sample/sft.jsonl"], "max_tokens": 64},
+        "training": {"lora": {"load_in_4bit": True}},
+    }
+    with pytest.raises(ConfigError, match=r"training\.lora\.load_in_4bit is true.*set workers\.num_gpus=1"):
+        check_models(parse_config(SFTConfig, tree, "x.yaml"))
+
+
 def test_adapters_and_shards_need_less_memory(tiny_llama):
     def needed(num_workers: int = 1, **settings) -> float:
         return training_bytes(tiny_llama, 1000, TrainingConfig(**settings), num_workers)
@@ -41,3 +53,6 @@ def test_adapters_and_shards_need_less_memory(tiny_llama):
     assert needed(2, sharding="fsdp") == 8_000
     assert needed(parameters="bfloat16") == 20_000
     assert needed(lora=LoraConfig(rank=1), parameters="bfloat16") < needed(lora=LoraConfig(rank=1)) < 12_000
+    packed = needed(lora=LoraConfig(rank=1, load_in_4bit=True))
+    saved = needed(lora=LoraConfig(rank=1)) - packed
+    assert saved == pytest.approx(1000 * linear_share(tiny_llama) * (4 - 4.127 / 8))

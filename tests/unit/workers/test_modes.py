@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.data.sequences import Sequences
 from rayrlhf.models import LoraConfig, Policy, ScalarModel
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
+from rayrlhf.workers.offline import seed_step
 from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.workers.sft import SFTWorker
@@ -106,6 +108,19 @@ def test_exported_weights_give_a_plain_policy_the_logprobs_of_the_learner(tiny_m
     assert np.abs(wanted - start).max() > 0.1
 
 
+def test_a_learner_that_sends_adapters_exports_all_of_them_and_nothing_else(tiny_model, batch, tmp_path):
+    learner = PolicyLearner(tiny_model, config(lora=LORA), PPO(), 50, Ranks(), sends_adapters=True)
+    learner.update(batch, ALL, 1.0)
+    learner.save(str(tmp_path))
+    exported = {name: tensor for bucket in learner.export(None) for name, tensor in bucket.tensors()}
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert exported.keys() == {name.removeprefix("base_model.model.") for name in saved}
+    assert all(torch.equal(exported[name.removeprefix("base_model.model.")], tensor) for name, tensor in saved.items())
+    assert {tensor.dtype for bucket in learner.export(torch.bfloat16) for _, tensor in bucket.tensors()} == {
+        torch.bfloat16
+    }
+
+
 def test_a_learner_saves_the_merged_model_and_its_adapter(tiny_model, batch, tmp_path):
     from transformers import AutoModelForCausalLM
 
@@ -148,6 +163,35 @@ def test_a_restored_worker_goes_on_bit_for_bit(make, settings, tiny_qwen2, token
     assert changed(resumed, parameters_of(straight)) == set()
     masters = zip(resumed.trainee.trained.parameters(), straight.trainee.trained.parameters(), strict=True)
     assert all(torch.equal(found, wanted) for found, wanted in masters)
+
+
+@pytest.mark.parametrize("make", [sft_worker, reward_worker])
+def test_a_restored_worker_draws_the_dropout_of_one_that_never_stopped(make, tiny_qwen2, tokenizer, tmp_path):
+    lora = LoraConfig(rank=4, dropout=0.1)
+    straight, stopped, resumed = (make(tiny_qwen2, tokenizer, lora=lora) for _ in range(3))
+
+    def step(worker: Any, index: int) -> dict[str, float]:
+        seed_step(7, index, rank=0)
+        return worker.train_step(ALL)
+
+    for worker in (straight, stopped):
+        for index in range(2):
+            step(worker, index)
+    stopped.save(tmp_path, {"step": 2})
+    resumed.restore(tmp_path)
+    wanted = [step(straight, index) for index in (2, 3)]
+    torch.rand(5)  # what else is drawn between two steps does not matter
+    assert [step(resumed, index) for index in (2, 3)] == wanted
+    assert changed(resumed, parameters_of(straight)) == set()
+
+
+def test_steps_ranks_and_runs_draw_different_dropout():
+    def drawn(*key: int) -> float:
+        seed_step(*key)
+        return float(torch.rand(()))
+
+    assert drawn(1, 2, 3) == drawn(1, 2, 3)
+    assert len({drawn(seed, step, rank) for seed in range(3) for step in range(3) for rank in range(3)}) == 27
 
 
 def test_the_state_of_a_run_with_adapters_holds_no_frozen_weight(tiny_qwen2, tokenizer):

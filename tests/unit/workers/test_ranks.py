@@ -89,6 +89,7 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     found["lora_reports"] = [lora.update(inputs.batch, rows, 0.8) for rows in MINIBATCHES]
     found["lora_reward_metrics"] = [lora_reward.train_step(rows) for rows in MINIBATCHES] + [lora_reward.evaluate()]
     found["lora_weights"] = exported(lora)
+    found["lora_adapters"] = {name: tensor.detach().clone() for name, tensor in lora.trainee.inner.adapters(whole)}
     found["lora_reward_weights"] = weights_of(lora_reward)
     lora.save(str(folder / "lora"))
     masters = config.model_copy(update={"parameters": "bfloat16"})
@@ -230,6 +231,13 @@ def test_score_statistics_are_those_of_all_rows(results, sharding):
 def test_merged_weights_of_shards_have_plain_names(results, sharding):
     ranks = [rank["lora_weights"] for rank in results[sharding]]
     assert ranks[0].keys() == ranks[1].keys() == results[sharding][0]["policy_weights"].keys()
+
+
+def test_every_rank_gathers_the_whole_adapters_to_send(results, sharding):
+    wanted = results["one"]["lora_adapters"]
+    assert any(tensor.any() for name, tensor in wanted.items() if "lora_B" in name)
+    for rank in results[sharding]:
+        assert_close(rank["lora_adapters"], wanted)
 
 
 def test_the_adapter_that_two_ranks_saved_is_that_of_one(results, sharding):

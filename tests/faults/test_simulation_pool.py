@@ -1,6 +1,7 @@
 """Thousands of runs of the rollout pool in which everything goes wrong, and proof that they notice a broken pool."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from oracle import BrokenRule
@@ -83,6 +84,15 @@ def any_lease(pool, member, answer):
     return next(iter(member.leases.values()), None) if member else None
 
 
+def whoever_answers(pool, member, answer, accept=Pool._accept):
+    keys = {drawn.key for drawn in answer.rollouts}
+    for holder in pool.fleet.members.values():
+        for lease in holder.leases.values():
+            if keys == set(lease.keys):
+                return accept(pool, holder, replace(answer, lease_id=lease.id))
+    return accept(pool, member, answer)
+
+
 def drop_groups_of_lost_samplers(pool, member):
     for lease in member.leases.values():
         pool.ledger.move(lease.keys, State.PENDING)
@@ -106,6 +116,7 @@ def reject_as_trained(ledger, keys, reason):
 
 MUTANTS = {
     "an answer counts for any lease of its sampler": (Pool, "_lease", any_lease),
+    "an answer counts whoever gives it": (Pool, "_accept", whoever_answers),
     "tokens of any age count": (Pool, "_is_fresh", lambda pool, lease, answer: True),
     "no answer is ever fresh": (Pool, "_is_fresh", lambda pool, lease, answer: False),
     "leases go to samplers of any version": (Member, "version", property(lambda member: 1_000)),

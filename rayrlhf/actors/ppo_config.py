@@ -199,6 +199,10 @@ class PPOConfig(Config):
                 "algorithm.old_logprobs 'sampler' takes the sampler's log-probabilities for the learner's, which "
                 f"{same} algorithm.old_logprobs=learner"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rollouts_fit(self) -> PPOConfig:
         shortest = self.rollouts.shortest_lease_s(self.sampling.max_completion_length)
         if self.rollouts.lease_timeout_s < shortest:
             raise ValueError(

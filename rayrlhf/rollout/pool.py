@@ -47,8 +47,22 @@ class Progress:
 
     order: Order
     pending: deque[Group]
+    num_pending: int
+    """Samples of the groups that are pending."""
+    num_missing: int
+    """Samples without an accepted answer."""
     answers: list[Any] = field(default_factory=list)
-    num_missing: int = 0
+
+    def pop(self) -> Group:
+        """The next group to lease."""
+        group = self.pending.popleft()
+        self.num_pending -= len(group)
+        return group
+
+    def give_back(self, group: Group) -> None:
+        """A group to lease again, before the others."""
+        self.pending.appendleft(group)
+        self.num_pending += len(group)
 
 
 class Pool:
@@ -69,7 +83,7 @@ class Pool:
         """Samples to draw."""
         self._keep_time(now)
         self.ledger.add((order.id, request.prompt.id, request.sample_id) for request in order.requests)
-        self._orders[order.id] = Progress(order, deque(order.groups()), num_missing=len(order.requests))
+        self._orders[order.id] = Progress(order, deque(order.groups()), len(order.requests), len(order.requests))
         return self._go_on(now)
 
     def take(self, order_id: int) -> list[Any]:
@@ -143,7 +157,7 @@ class Pool:
         return {
             "done": sum(len(progress.order.requests) - progress.num_missing for progress in rows),
             "leased": sum(member.num_rows for member in self.fleet.members.values()),
-            "pending": sum(len(group) for progress in rows for group in progress.pending),
+            "pending": sum(progress.num_pending for progress in rows),
         }
 
     def _keep_time(self, now: float) -> None:
@@ -170,7 +184,7 @@ class Pool:
         if not self._is_fresh(lease, answer):
             self.ignored["stale"] += 1
             self.ledger.move(lease.keys, State.PENDING)
-            progress.pending.appendleft(lease.requests)
+            progress.give_back(lease.requests)
             return
         self.ledger.move(lease.keys, State.DONE)
         self.fleet.answered(member)
@@ -190,28 +204,31 @@ class Pool:
     def _take_back(self, member: Member) -> None:
         for lease in reversed(member.leases.values()):
             self.ledger.move(lease.keys, State.PENDING)
-            self._orders[lease.order.id].pending.appendleft(lease.requests)
+            self._orders[lease.order.id].give_back(lease.requests)
 
     def _dispatch(self, now: float) -> Iterable[Command]:
         """Lease what is pending, earlier steps first, each group to the sampler with the fewest tokens to draw.
 
-        A sampler that has no room for a step's next group gets none of a later step: large groups would never fit.
+        A sampler that has no room for a step's next group gets none of a later step: large groups would never fit. None
+        gets more than its share of all that is left, so that those whose weights come a little later find theirs.
         """
         waiting = sorted((p for p in self._orders.values() if p.pending), key=lambda p: (p.order.step, p.order.id))
-        if not waiting:
-            return
         free = self.fleet.ready
+        if not waiting or not free:
+            return
+        left = sum(progress.num_pending for progress in waiting) + sum(member.num_rows for member in free)
+        share = left // len(free)
         sent: dict[Member, list[Lease]] = {}
         for progress in waiting:
             able = [member for member in free if member.version >= progress.order.min_version]
             while progress.pending:
-                most = self.settings.capacity - len(progress.pending[0])
+                most = min(self.settings.capacity - len(progress.pending[0]), share)
                 with_room = [member for member in able if member.num_rows <= most or not member.num_rows]
                 if not with_room:
                     free = [member for member in free if member.version < progress.order.min_version]
                     break
                 member = min(with_room, key=_load)
-                lease = Lease(self._next_lease, progress.order, progress.pending.popleft(), now + self.settings.lease_s)
+                lease = Lease(self._next_lease, progress.order, progress.pop(), now + self.settings.lease_s)
                 self._next_lease += 1
                 self.ledger.move(lease.keys, State.LEASED)
                 member.take(lease)

@@ -299,3 +299,23 @@ def test_nothing_is_ordered_twice_or_for_nothing():
         pool.submit(order_of(1), 0.0)
     with pytest.raises(AssertionError, match="never be complete"):
         order_of(0)
+
+
+def test_a_sampler_whose_weights_come_later_finds_its_share():
+    pool = pool_of(2, max_num_seqs=64)
+    pool.heard(0, Report(version=1), 0.0)
+    first = sent(pool.submit(order_of(10, min_version=1), 0.0))
+    assert len(first[0]) == 6  # no more than its share and one group, though it has room for all
+    later = sent(pool.heard(1, Report(version=1), 0.1))
+    assert len(later[1]) == 4
+
+
+def test_a_sampler_never_waits_for_one_that_stays_behind():
+    pool = pool_of(2, max_num_seqs=64)
+    pool.heard(0, Report(version=1), 0.0)
+    held = sent(pool.submit(order_of(10, min_version=1), 0.0))[0]
+    done = 0
+    while held:
+        done += 1
+        held += sent(pool.heard(0, Report(1, (answer(held.pop(0), 1),)), 0.1 * done)).get(0, [])
+    assert done == 10

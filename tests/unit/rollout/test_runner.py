@@ -180,7 +180,8 @@ def test_learners_that_wait_get_another_sampler() -> None:
         links[0].holds = True
         runner.submit(order(0))
         waiting = asyncio.create_task(runner.take(0))
-        await until(lambda: len(links) == 2 and links[0].held)
+        await until(lambda: len(links) == 2)
+        links[0].holds = False
         links[0].answer()
         await waiting
 

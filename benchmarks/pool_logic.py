@@ -1,6 +1,6 @@
 """How many rollouts a second the pool's own logic can lease, accept and settle, without samplers, network or Ray.
 
-    python benchmarks/rollout_pool.py [--groups 4000] [--generations 4]
+    python benchmarks/pool_logic.py [--groups 4000] [--generations 4]
 
 Every answer comes in a report of its own, which is the most work for the pool. Seconds are of one core. Writes JSON
 beside the table it prints.
@@ -81,7 +81,7 @@ def measure(num_samplers: int, num_groups: int, num_generations: int) -> dict[st
 def main(
     groups: Annotated[int, typer.Option(help="prompts of a step")] = 4_000,
     generations: Annotated[int, typer.Option(help="responses to each prompt")] = 4,
-    out: Annotated[Path, typer.Option(help="JSON file to write")] = Path("benchmarks/out/rollout_pool.json"),
+    out: Annotated[Path, typer.Option(help="JSON file to write")] = Path("benchmarks/out/pool_logic.json"),
 ) -> None:
     """Drive the pool as fast as it goes."""
     results = [measure(num_samplers, groups, generations) for num_samplers in (1, 4, 16, 64)]

@@ -49,7 +49,8 @@ class PolicyLora(LoraConfig):
 
     send: Literal["merged", "adapters"] = "merged"
     """`merged`: whole weights with the adapters added in, for every model and engine. `adapters`: these alone, some
-    hundredth of the bytes, which vLLM adds to the starting model's weights as it computes."""
+    hundredth of the bytes, which vLLM adds to the starting model's weights as it computes; it samples slower then,
+    most of all on a CPU, where it has no kernel for them."""
 
     @model_validator(mode="after")
     def _samplers_have_the_learners_base(self) -> PolicyLora:

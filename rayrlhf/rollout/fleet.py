@@ -268,9 +268,14 @@ class Fleet:
         self._room_at += seconds
 
     def account(self, now: float) -> dict[str, float]:
-        """Seconds of all samplers that ever were, by activity."""
-        dead = {goodput.DEAD: sum(now - since for since in self._dead_since)}
-        return goodput.added([self._ended, dead, *(member.account(now) for member in self.members.values())])
+        """Seconds of all samplers that ever were, by activity.
+
+        Since its last report each is taken to do what it did then.
+        """
+        accounts = [self._ended, {goodput.DEAD: sum(now - since for since in self._dead_since)}]
+        for member in self.members.values():
+            accounts += [member.account(now), {member.report.activity: member.unreported(now)}]
+        return goodput.added(accounts)
 
     def _start(self, now: float) -> Start:
         member = Member(self._next_id, Phase.PLACING, now, heard=now)

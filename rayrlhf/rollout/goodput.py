@@ -39,6 +39,11 @@ class Stopwatch:
         self._current = (activity, now)
         self._past: dict[str, float] = defaultdict(float)
 
+    @property
+    def activity(self) -> str:
+        """What it is now."""
+        return self._current[0]
+
     def switch(self, activity: str, now: float) -> None:
         """From `now` on it is `activity`."""
         before, since = self._current

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from rayrlhf.engines.base import Sampling
+from rayrlhf.rollout import goodput
 from rayrlhf.rollout.ledger import Key
 from rayrlhf.types import SampleRequest
 
@@ -95,6 +96,8 @@ class Report:
     """Responses that its engine works on."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Since it was ready, by what it did: see `goodput`."""
+    activity: str = goodput.WAIT_FOR_WEIGHTS
+    """What it was doing then."""
     tokens: int = 0
     """Drawn since it was ready."""
 

@@ -62,6 +62,7 @@ class SamplerLoop:
                 answers=answers,
                 running=sampler.num_running,
                 seconds=sampler.watch.seconds(time.monotonic()),
+                activity=sampler.watch.activity,
                 tokens=sampler.tokens,
             )
 

@@ -56,13 +56,14 @@ class RolloutPool:
     def __init__(self, settings: PoolSettings, launcher: Launcher, config: RolloutsConfig) -> None:
         self._settings, self._launcher, self._config = settings, launcher, config
         self._runner: Runner | None = None
-        self._began = time.monotonic()
+        self._began = 0.0
         self._loop = LoopStatus(step=0, num_steps=0, version=-1, seconds={})
         self._lines: list[str] = []
 
     async def ready(self) -> None:
         """Start the samplers; answers once those that have a place are ready."""
-        self._pool = Pool(self._settings, time.monotonic())
+        self._began = time.monotonic()
+        self._pool = Pool(self._settings, self._began)
         self._runner = Runner(self._pool, self._launcher, self._config.autoscale, self._lines.append)
         await self._runner.ready()
 

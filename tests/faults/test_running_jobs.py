@@ -202,20 +202,27 @@ def test_a_sampler_that_hangs_is_given_up_and_ended(model: str, gate: Gate) -> N
     assert any(row["engine/staleness_mean"] > 0 for row in rows)
 
 
+def three_ready(step: int, rollouts: Status) -> tuple[SamplerStatus, ...] | None:
+    return rollouts.samplers if sum(s.phase == "ready" for s in rollouts.samplers) == 3 else None
+
+
 def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(model: str, gate: Gate) -> None:
     sampler = {"num_workers": 1, "num_cpus": 0.5, "engine": {"kv_cache_gib": 0.1, "max_num_seqs": 4}}
     with job(model, "resized", gate, sampler=sampler, num_steps=4) as run:
         run.wait_for(lambda step, rollouts: step == 1)
         gate.close()
         assert rollout_pool.scale("resized", 3) == 1
-        three = run.wait_for(
-            lambda _, rollouts: rollouts.samplers if sum(s.phase == "ready" for s in rollouts.samplers) == 3 else None
-        )
+        starting = run.wait_for(lambda _, now: next((s for s in now.samplers if s.phase == "starting" and s.pid), None))
+        os.kill(starting.pid, signal.SIGKILL)
+        idle = run.wait_for(three_ready)[0]
+        os.kill(idle.pid, signal.SIGKILL)
+        run.wait_for(lambda _, rollouts: rollouts.lost == 2)
+        three = run.wait_for(three_ready)
         gate.open()
         run.wait_for(lambda _, rollouts: sum(s.running > 0 for s in rollouts.samplers) == 3)
         for sampler_status in three:
             os.kill(sampler_status.pid, signal.SIGKILL)
-        run.wait_for(lambda _, rollouts: rollouts.lost == 3 and generating(rollouts))
+        run.wait_for(lambda _, rollouts: rollouts.lost == 5 and generating(rollouts))
         assert rollout_pool.scale("resized", 1) == 3
         run.wait_for(lambda _, rollouts: len(rollouts.samplers) == 1)
     assert_exactly_once(run.metrics(), num_steps=4)

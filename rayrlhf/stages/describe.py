@@ -50,6 +50,7 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
             "bundles": [describe_bundle(bundle) for bundle in plan.bundles],
             "seats": {role: [seat.bundle for seat in seats] for role, seats in plan.seats.items()},
             "total": f"{plan.total('CPU'):g} CPU, {plan.total('GPU'):g} GPU",
+            "samplers_as_there_is_room": config.sampler.num_workers - len(plan.seats["sampler"]),
         },
         "memory_gib_per_worker": {role: round(gib, 2) for role, gib in memory.items()},
     }

@@ -33,5 +33,6 @@ def test_a_dry_run_prints_sizes_placement_and_memory_and_starts_nothing(tiny_qwe
     assert done.returncode == 0, done.stdout + done.stderr
     tree = yaml.safe_load(done.stdout)
     assert tree["sizes"]["optimizer_steps_per_step"] == 2 * 128 // 64
-    assert tree["placement"]["total"] == "2 CPU, 2 GPU"
+    assert tree["placement"]["total"] == "1.5 CPU, 1 GPU"  # with one sampler
+    assert tree["placement"]["samplers_as_there_is_room"] == 1
     assert set(tree["memory_gib_per_worker"]) == {"policy", "critic", "reference", "reward", "sampler"}

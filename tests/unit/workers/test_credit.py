@@ -134,12 +134,12 @@ def test_the_samplers_log_probs_are_the_old_ones_if_so_asked_and_nobody_compares
     scores, reference = np.array([1.0, 2.0, 0.0, 5.0], np.float32), made.engine_logprobs - 0.5 * made.response_mask
     given = {"rollouts": parts, "scores": score_shares(scores, 2), "ref_logprobs": shares(reference, 2)}
     assigner = CreditAssigner(GRPO(old_logprobs="sampler"), tiny_qwen2, 8, compare_logprobs=False)
-    metrics, batch = assigner.assign(0.1, None, *flat(given))
+    metrics, _, batch = assigner.assign(0, 0.1, None, *flat(given))
     np.testing.assert_array_equal(batch.old_logprobs, made.engine_logprobs)
     assert metrics["kl/token_mean"] == pytest.approx(0.5)
     assert "engine/logprob_gap_max" not in metrics
     with pytest.raises(AssertionError):  # a forward pass whose result nobody wants
-        assigner.assign(0.1, None, *flat(given | {"old_logprobs": shares(reference, 2)}))
+        assigner.assign(0, 0.1, None, *flat(given | {"old_logprobs": shares(reference, 2)}))
 
 
 def test_remax_compares_with_the_greedy_response_to_the_same_prompt(tiny_qwen2, make_rollouts):

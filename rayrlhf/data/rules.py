@@ -1,4 +1,4 @@
-"""How rows become records where the schema leaves it open: rankings, scores, ratings, conversations."""
+"""How rows become records where the schema leaves it open: rankings, scores, ratings, conversations, solutions."""
 
 from __future__ import annotations
 
@@ -26,3 +26,6 @@ class RowRules(Config):
     """Scored and rated pairs must differ by more than this; a difference of 0 is a tie and never a pair."""
     turns: Literal["last", "all"] = "last"
     """Answers of a conversation to learn: the last one, or each of the assistant's, given all that came before."""
+    calculations: Literal["keep", "remove"] = "keep"
+    """GSM8K's marks for a calculator in its solutions, `48/2 = <<48/2=24>>24`: a third more tokens, and nothing
+    that the text does not say."""

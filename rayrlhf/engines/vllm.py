@@ -107,6 +107,8 @@ class VllmEngine:
             max_num_seqs=config.max_num_seqs,
             enforce_eager=config.enforce_eager,
             enable_prefix_caching=config.prefix_caching,
+            # A prompt that is read in two pieces moves its generator back by one draw, and a CPU's cannot do that.
+            enable_chunked_prefill=None if on_cuda else False,
             generation_config="vllm",  # the folder's own sampling defaults must not change ours
             logprobs_mode="raw_logprobs" if sampling.truncates else "processed_logprobs",
             weight_transfer_config=WeightTransferConfig(backend=object_store.BACKEND),

@@ -80,6 +80,7 @@ def _loop(
     summary: dict[str, float] = {}
     metrics: dict[str, float] = {}
     draws = Draws(config, roles, inputs.prompts)
+    roles.tell(0, clock.seconds())
     for step in range(config.num_steps):
         clock.enter("publish")
         roles.publish(version=step)  # policy → store; samplers pull

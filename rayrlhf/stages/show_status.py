@@ -35,19 +35,18 @@ def _samplers(loop: LoopStatus, rollouts: Status) -> Table:
     there = len([sampler for sampler in rollouts.samplers if sampler.phase == "ready"])
     title = f"samplers: {there} ready of {rollouts.wanted}, {rollouts.lost} lost so far"
     table = Table(title=title, title_justify="left")
-    for column in ("sampler", "phase", "weights", "behind", "leases", "samples", "running", "tokens", "heard", "pid"):
-        table.add_column(column, justify="left" if column == "phase" else "right")
+    for column in ("id", "phase", "weights", "behind", "samples", "running", "tokens", "heard", "pid"):
+        table.add_column(column, justify="left" if column == "phase" else "right", no_wrap=True)
     for sampler in rollouts.samplers:
         table.add_row(
             str(sampler.id),
             sampler.phase,
             _version(sampler.version),
             str(max(0, loop.version - sampler.version)),
-            str(sampler.leases),
             str(sampler.samples),
             str(sampler.running),
             f"{sampler.tokens:,}",
-            f"{sampler.silent_s:.1f} s ago",
+            f"{sampler.silent_s:.1f} s",
             "-" if sampler.pid is None else str(sampler.pid),
         )
     return table

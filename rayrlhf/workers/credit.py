@@ -106,6 +106,8 @@ class CreditAssigner:
             "eval/finished_share": float(judged.rollouts.finished.mean()),
             "eval/num_responses": float(rows),
         }
+        for name, (mean, error) in scores.part_means().items():
+            figures |= {f"eval/reward/{name}_mean": mean, f"eval/reward/{name}_se": error}
         if judged.ref_logprobs is not None:
             figures["eval/kl_mean"] = float((judged.old_logprobs - judged.ref_logprobs).sum(1).mean())
         return figures
@@ -146,6 +148,7 @@ class CreditAssigner:
         kl = judged.old_logprobs - judged.ref_logprobs if judged.ref_logprobs is not None else None
 
         samples = decode_samples(rollouts, self._tokenizer, references=None)
+        parts = {f"score/{name}": scores.part_values[:, k] for k, name in enumerate(scores.part_names)}
         table = pyarrow.table(
             {
                 "prompt_id": rollouts.prompt_ids,
@@ -153,6 +156,7 @@ class CreditAssigner:
                 "prompt": [sample.prompt for sample in samples],
                 "response": [sample.response for sample in samples],
                 "score": scores.values,
+                **parts,
                 "rejected": [why.reason if (why := scores.rejections.get(row)) else None for row in scores.rows],
                 "kl": np.full(len(rollouts), np.nan, np.float32) if kl is None else kl.sum(1),
                 "response_length": rollouts.response_lengths,

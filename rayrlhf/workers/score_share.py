@@ -92,12 +92,16 @@ class ScoreShare:
 
     def metrics(self) -> dict[str, float]:
         """The mean of each part over the rollouts that have scores, and the share of those that have none."""
-        accepted = self.accepted
-        figures = {"reward/rejected_share": float(1 - accepted.mean())}
-        if accepted.any():
-            means = self.part_values[accepted].mean(0, dtype=np.float64)
-            figures |= {f"reward/{name}_mean": float(mean) for name, mean in zip(self.part_names, means, strict=True)}
-        return figures
+        figures = {"reward/rejected_share": float(1 - self.accepted.mean())}
+        return figures | {f"reward/{name}_mean": mean for name, (mean, _) in self.part_means().items()}
+
+    def part_means(self) -> dict[str, tuple[float, float]]:
+        """(mean, standard error) of each part over the rollouts that have scores; empty if none has one."""
+        values = self.part_values[self.accepted].astype(np.float64)  # [m, K]
+        if not len(values):
+            return {}
+        errors = values.std(0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros(len(self.part_names))
+        return dict(zip(self.part_names, zip(values.mean(0).tolist(), errors.tolist(), strict=True), strict=True))
 
 
 def check_rejections(merged: ScoreShare, max_share: float) -> None:

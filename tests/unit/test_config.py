@@ -229,6 +229,16 @@ def test_there_are_shipped_configs_for_every_stage():
     assert {path.parent.name for path in CONFIGS.rglob("*.yaml")} >= {"sft", "reward_model", "dpo", "ppo"}
 
 
+def test_the_gsm8k_configs_ask_alike_and_hold_out_the_same_problems():
+    sft = load_config(config_class("sft"), CONFIGS / "sft" / "gsm8k.yaml")
+    grpo = load_config(config_class("ppo"), CONFIGS / "ppo" / "gsm8k.yaml")
+    assert grpo.model == f"runs/{sft.run.name}/model"
+    # A prompt's side follows from its text, the seed and the share: none that SFT learnt is then tested on.
+    assert (grpo.run.seed, grpo.data.heldout_share) == (sft.run.seed, sft.data.heldout_share)
+    for part in ("train", "heldout", "template", "clean"):
+        assert getattr(grpo.data, part) == getattr(sft.data, part), part
+
+
 def test_ppo_sizes_that_do_not_fit_together_are_refused():
     path = CONFIGS / "ppo" / "demo.yaml"
     with pytest.raises(ConfigError, match="batch_size 128 must be a multiple of num_generations 3"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row
 from rayrlhf.data.records import Answer, Kind, Origin, PromptText
 from rayrlhf.data.rules import RowRules
+
+CALCULATION = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
 
 
 class QuestionAnswer(Row):
@@ -19,4 +22,6 @@ class QuestionAnswer(Row):
         return PromptText.of(self.question)
 
     def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
-        return [Answer(self.prompt_text(), self.answer, origin=origin)]
+        """The answer, without what GSM8K writes for a calculator if the rules say so."""
+        text = CALCULATION.sub("", self.answer) if rules.calculations == "remove" else self.answer
+        return [Answer(self.prompt_text(), text, origin=origin)]

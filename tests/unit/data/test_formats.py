@@ -202,3 +202,11 @@ def test_a_row_in_a_table_with_json_in_its_cells_gives_the_same(file, read, name
 def test_half_a_character_in_the_json_of_a_cell_is_rejected(file, read):
     text = 'article,abstract,choice\nx,"[{""text"": ""a""}, {""text"": ""b""}]",0\nx,"[{""text"": ""\\ud83d""}]",0\n'
     assert read(file(text, "rows.csv"), "preferences").reasons == [(3, "half of a character")]
+
+
+def test_calculations_stay_in_a_solution_unless_they_are_to_be_removed(file, read):
+    solution = "48/2 = <<48/2=24>>24 clips, $<<.5*2=1>>1.\n1 << 2 and 2 >> 1, and\n<<\n>>\n#### 24"
+    path = file([{"question": "How many?", "answer": solution}])
+    assert read(path).records[0].answers == (solution,)
+    (record,) = read(path, rules={"calculations": "remove"}).records
+    assert record.text == "48/2 = 24 clips, $1.\n1 << 2 and 2 >> 1, and\n<<\n>>\n#### 24"

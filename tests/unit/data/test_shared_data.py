@@ -154,3 +154,17 @@ def test_the_table_of_songys_and_its_line_numbers_are_those_of_the_file(read):
     assert [(record.prompt.text, record.text) for record in done.records] == [(row["Q"], row["A"]) for row in rows]
     assert done.records[0].prompt == PromptText((Message("user", "12시 땡!"),))
     assert [record.origin.place for record in done.records[:2]] == [2, 3]
+
+
+def test_the_solutions_of_gsm8k_without_calculations_lack_what_stands_between_their_marks(read):
+    path = SHARED / "gsm8k/gsm8k_train_first3000.jsonl"
+    solutions = [row["answer"] for row in raw("gsm8k/gsm8k_train_first3000.jsonl")]
+    marked = sum("<<" in solution for solution in solutions)
+    assert (len(solutions), marked) == (3000, 2957)
+    wanted = []
+    for solution in solutions:
+        first, *rest = solution.split("<<")
+        wanted.append(first + "".join(part.split(">>")[1] for part in rest))
+    done = read(path, "answers", rules={"calculations": "remove"})
+    assert [record.text for record in done.records] == wanted
+    assert [record.text for record in read(path, "answers").records] == solutions

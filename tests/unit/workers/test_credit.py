@@ -13,6 +13,9 @@ from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.credit import CreditAssigner, logprob_gap
 from rayrlhf.workers.score_share import ScoreShare
 
+PARTS = [(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+"""(right, marker) of three responses."""
+
 
 @pytest.fixture
 def assigner(tiny_qwen2) -> CreditAssigner:
@@ -102,6 +105,23 @@ def test_rollouts_are_written_as_text_with_their_scores(assigner, tokenizer, tmp
 
 def assigner_of(algorithm, folder) -> CreditAssigner:
     return CreditAssigner(algorithm, folder, max_response_tokens=8, compare_logprobs=False, max_reject_share=0.5)
+
+
+def test_held_out_figures_and_texts_tell_a_rewards_parts_apart(tiny_qwen2, make_rollouts, tmp_path):
+    made = make_rollouts([(2, 3), (1, 2), (3, 5), (2, 2)])
+    judged = [Scored(right + 0.2 * marker, parts={"length": right, "marker": marker}) for right, marker in PARTS]
+    share = ScoreShare.of(np.arange(4), [*judged, Scored(None, "nothing to say")], ("length", "marker"))
+    given = {"rollouts": [made], "scores": [share], "old_logprobs": shares(made.engine_logprobs, 1)}
+    file = tmp_path / "heldout.parquet"
+    metrics = assigner_of(GRPO(), tiny_qwen2).evaluate(str(file), *flat(given))
+    assert metrics["eval/length_mean"] == pytest.approx(10 / 3)  # in tokens: no part of this name gets in its way
+    assert metrics["eval/reward/length_mean"] == pytest.approx(1 / 3)
+    assert metrics["eval/reward/marker_mean"] == pytest.approx(2 / 3)
+    # The standard error of a share p of n is the root of p (1 - p) / (n - 1).
+    assert metrics["eval/reward/marker_se"] == pytest.approx((2 / 3 * 1 / 3 / 2) ** 0.5)
+    rows = pyarrow.parquet.read_table(file).to_pylist()
+    assert [(row["score/length"], row["score/marker"]) for row in rows[:3]] == PARTS
+    assert np.isnan(rows[3]["score/marker"]) and rows[3]["rejected"] == "nothing to say"
 
 
 def test_a_rollout_without_a_score_is_never_trained_on(tiny_qwen2, make_rollouts):

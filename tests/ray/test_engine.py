@@ -1,0 +1,59 @@
+"""vLLM's engine on this machine's CPU."""
+
+from pathlib import Path
+
+import pytest
+import ray
+
+from rayrlhf.data.texts import read_texts
+from rayrlhf.models.init import ModelShape, init_model_folder
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_cluster")]
+
+TEXT = Path(__file__).parents[2] / "data/sample/prompts.jsonl"
+NUM_PROMPTS, PROMPT_LENGTH = 70, 60
+"""More tokens together than the 4,096 that vLLM reads at once on a CPU."""
+
+
+@ray.remote(num_cpus=1)
+def responses(folder: str, groups: list[range]) -> list[list[tuple[int, ...]]]:
+    """What is answered to the prompts of each group, asked together: prompt i has seed i."""
+    import os
+
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    import numpy as np
+
+    from rayrlhf.engines import GenerationRequest, Sampling, VllmEngineConfig
+
+    sampling = Sampling(max_completion_length=4)
+    config = VllmEngineConfig(kv_cache_gib=0.2, max_num_seqs=128)
+    engine = config.start(folder, PROMPT_LENGTH + 4, sampling, eos_token_id=0)
+    prompts = np.random.default_rng(0).integers(4, 400, (NUM_PROMPTS, PROMPT_LENGTH)).tolist()
+    return [
+        [
+            completion.token_ids
+            for completion in engine.generate([GenerationRequest(tuple(prompts[i]), i) for i in group], sampling)
+        ]
+        for group in groups
+    ]
+
+
+def test_more_prompts_than_the_engine_reads_at_once_are_answered_as_few_are(tmp_path: Path) -> None:
+    shape = ModelShape(
+        architecture="llama",
+        vocab_size=400,
+        hidden_size=128,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        intermediate_size=128,
+        max_length=128,
+        tie_embeddings=True,
+    )
+    init_model_folder(tmp_path / "model", shape, read_texts([TEXT]))
+    halves = [range(NUM_PROMPTS // 2), range(NUM_PROMPTS // 2, NUM_PROMPTS)]
+    first, second, together = ray.get(
+        responses.remote(str(tmp_path / "model"), [*halves, range(NUM_PROMPTS)]), timeout=200
+    )
+    assert NUM_PROMPTS * PROMPT_LENGTH > 4096 > NUM_PROMPTS // 2 * PROMPT_LENGTH
+    assert together == [*first, *second]

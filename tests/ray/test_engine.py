@@ -23,7 +23,7 @@ def responses(folder: str, groups: list[range]) -> list[list[tuple[int, ...]]]:
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     import numpy as np
 
-    from rayrlhf.engines import GenerationRequest, Sampling, VllmEngineConfig
+    from rayrlhf.engines import GenerationRequest, Sampling, VllmEngineConfig, generate
 
     sampling = Sampling(max_completion_length=4)
     config = VllmEngineConfig(kv_cache_gib=0.2, max_num_seqs=128)
@@ -32,7 +32,7 @@ def responses(folder: str, groups: list[range]) -> list[list[tuple[int, ...]]]:
     return [
         [
             completion.token_ids
-            for completion in engine.generate([GenerationRequest(tuple(prompts[i]), i) for i in group], sampling)
+            for completion in generate(engine, [GenerationRequest(tuple(prompts[i]), i) for i in group], sampling)
         ]
         for group in groups
     ]

@@ -14,10 +14,11 @@ import asyncio
 import heapq
 import json
 import os
+import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,20 +47,21 @@ from rayrlhf.types import Prompt, Rollouts, SampleRequest
 from rayrlhf.workers.sampler import assemble
 
 ROOT = Path(__file__).parents[1]
-SIZES = (1, 4, 16, 64)
+SIZES = (1, 4, 16, 48, 64)
 RATE = 100.0
 """Samples that one fake sampler draws per second."""
 SLOTS = 32
-DRAW_S = 0.5
+OVERLAP_SAMPLES = 400
+"""Of a step of the overlap: two seconds to draw."""
 FAKE = Sampling(max_completion_length=16)
 
 
 class FakeSampler:
-    """Draws `rate` samples per second, SLOTS at a time, and answers as a sampler does: what is there, when asked."""
+    """Draws RATE samples per second, SLOTS at a time, and answers as a sampler does: what is there, when asked."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, seed: int) -> None:
         self.version = 0
-        self._sample_s = SLOTS / rate
+        self._rng = random.Random(seed)
         self._free = [0.0] * SLOTS
         self._ends: list[tuple[float, int, Answer]] = []
 
@@ -74,7 +76,7 @@ class FakeSampler:
         for assignment in assignments:
             end = 0.0
             for _ in assignment.requests:
-                end = max(heapq.heappop(self._free), time.monotonic()) + self._sample_s
+                end = max(heapq.heappop(self._free), time.monotonic()) + self._rng.uniform(0.5, 1.5) * SLOTS / RATE
                 heapq.heappush(self._free, end)
             answer = Answer(assignment.lease_id, self.version, response(assignment))
             heapq.heappush(self._ends, (end, assignment.lease_id, answer))
@@ -102,12 +104,12 @@ def order(number: int, size: int, min_version: int = 0) -> Order:
     return Order(number, number, requests, FAKE, min_version)
 
 
-def runner(num_samplers: int, rate: float) -> tuple[Runner, Pool, list[FakeSampler]]:
+def runner(num_samplers: int) -> tuple[Runner, Pool, list[FakeSampler]]:
     pool = Pool(RolloutsConfig().pool(num_samplers, SLOTS, start_s=60), time.monotonic())
     fakes: list[FakeSampler] = []
 
     def launch(member: int) -> FakeSampler:
-        fakes.append(FakeSampler(rate))
+        fakes.append(FakeSampler(member))
         return fakes[-1]
 
     return Runner(pool, launch), pool, fakes
@@ -116,7 +118,7 @@ def runner(num_samplers: int, rate: float) -> tuple[Runner, Pool, list[FakeSampl
 async def dispatch(num_samplers: int, seconds: float) -> float:
     """Samples per second, from order to ledger, with orders of two seconds' work and one always ahead."""
     size = int(2 * RATE * num_samplers)
-    work, pool, _ = runner(num_samplers, RATE)
+    work, pool, _ = runner(num_samplers)
     await work.ready()
     work.submit(order(0, size))
     work.submit(order(1, size))
@@ -139,22 +141,29 @@ async def settle(work: Runner, pool: Pool, number: int) -> Rollouts:
 
 
 async def overlap(num_steps: int) -> float:
-    """max(draw, train) / step, with two samplers, as long to draw as to train, and staleness 1."""
-    size = int(2 * RATE * DRAW_S)
-    work, pool, fakes = runner(2, RATE)
+    """max(draw, train) / step, with two samplers, staleness 1, and as long to train as it takes to draw."""
+    draw_s = await steps_of(num_steps, max_staleness=0, train_s=0.0)
+    return draw_s / await steps_of(num_steps, max_staleness=1, train_s=draw_s)
+
+
+async def steps_of(num_steps: int, max_staleness: int, train_s: float) -> float:
+    """Seconds of a step after the first two. The learners train for `train_s`; with staleness the next step is drawn
+    meanwhile."""
+    work, pool, fakes = runner(2)
     await work.ready()
-    work.submit(order(0, size))
-    times = []
-    for step in range(num_steps):
-        began = time.monotonic()
+    ordered = 0
+    began = 0.0
+    for step in range(num_steps + 2):
+        began = time.monotonic() if step == 2 else began
         for fake in fakes:
             fake.version = step
-        work.submit(order(step + 1, size, min_version=step))
+        while ordered <= step + max_staleness:
+            work.submit(order(ordered, OVERLAP_SAMPLES, min_version=max(0, ordered - max_staleness)))
+            ordered += 1
         await settle(work, pool, step)
-        await asyncio.sleep(DRAW_S)  # the learners train
-        times.append(time.monotonic() - began)
+        await asyncio.sleep(train_s)
     work.close()
-    return DRAW_S / statistics.mean(times[2:])
+    return (time.monotonic() - began) / num_steps
 
 
 @ray.remote(num_cpus=1)
@@ -243,8 +252,8 @@ NO_EOS = 1999
 """A token that the model below hardly ever draws: every response is as long as it may be."""
 
 
-def real(model: Path | None, num_batches: int, folder: Path) -> dict[str, float]:
-    """Tokens per second, medians over the batches after the first."""
+def real(model: Path | None, num_batches: int, rounds: int, folder: Path) -> dict[str, float]:
+    """Tokens per second: medians over the batches after the first, and over rounds in which each way has its turn."""
     if model is None:
         model = folder / "model"
         shape = ModelShape(vocab_size=2000, hidden_size=256, num_layers=4, max_length=128)
@@ -253,7 +262,7 @@ def real(model: Path | None, num_batches: int, folder: Path) -> dict[str, float]
         {
             "run": {"name": "bench/pool", "overwrite": True},
             "model": str(model),
-            "reward": {"source": {"kind": "rules", "rules": [{"kind": "length", "max_chars": 10}]}},
+            "reward": {"source": {"kind": "rules", "rules": [{"kind": "length", "max": 10}]}},
             "sampler": {"num_cpus": 1, "engine": {"kv_cache_gib": 0.5, "max_num_seqs": 64}},
             "sampling": {"max_completion_length": 64},
             "data": {"train": ["data/sample/prompts.jsonl"]},
@@ -265,18 +274,23 @@ def real(model: Path | None, num_batches: int, folder: Path) -> dict[str, float]
         for _ in range(num_batches + 1)
     ]
     variables = {"env_vars": environment(0, 1)}
-    return {
-        "plain": statistics.median(
-            ray.get(plain_generate.options(runtime_env=variables).remote(config, batches))[1:]  # type: ignore[attr-defined]
-        ),
-        "frozen": statistics.median(behind_pool(config, batches, publish_each=False)[1:]),
-        "synced": statistics.median(behind_pool(config, batches, publish_each=True)[1:]),
+    plain = plain_generate.options(runtime_env=variables)  # type: ignore[attr-defined]
+    ways: dict[str, Callable[[], list[float]]] = {
+        "plain": lambda: ray.get(plain.remote(config, batches)),
+        "frozen": lambda: behind_pool(config, batches, publish_each=False),
+        "synced": lambda: behind_pool(config, batches, publish_each=True),
     }
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, measure in ways.items():
+            speeds[name].append(statistics.median(measure()[1:]))
+    return {name: statistics.median(found) for name, found in speeds.items()}
 
 
 def main(
     seconds: Annotated[float, typer.Option(help="for each number of fake samplers")] = 8.0,
     steps: Annotated[int, typer.Option(help="of the overlap, and batches of the real engines")] = 8,
+    rounds: Annotated[int, typer.Option(help="of the real engines: a machine's speed drifts")] = 3,
     model: Annotated[Path | None, typer.Option(help="folder for the real engines; a small one is made")] = None,
     out: Annotated[Path, typer.Option(help="JSON file to write")] = Path("benchmarks/out/pool.json"),
 ) -> None:
@@ -287,7 +301,7 @@ def main(
     for size, speed in speeds.items():
         table.add_row(str(size), f"{speed:,.0f}", f"{speed / (size * RATE):.3f}")
     console.print(table)
-    efficiency = asyncio.run(overlap(steps + 2))
+    efficiency = asyncio.run(overlap(steps))
     console.print(f"overlap: max(draw, train) / step = {efficiency:.3f}")
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
@@ -295,7 +309,7 @@ def main(
         cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port(), num_cpus=2)
         try:
             cluster.connect()
-            tokens = real(model, steps, folder)
+            tokens = real(model, steps, rounds, folder)
         finally:
             ray.shutdown()
             cluster.down()

@@ -27,7 +27,7 @@ from rayrlhf.workers.scorer import ReferenceScorer
 def role_factories(config: PPOConfig, references: Any, ptx_rows: Any) -> dict[str, RoleFactory]:
     """For each role of the run but the samplers, and the credit assigner.
 
-    references: object reference to the prompts' known answers; ptx_rows: to the rows of `config.ptx`.
+    references: object reference to the prompts' known answers, if there are any; ptx_rows: to the rows of `config.ptx`.
     """
     algorithm = config.algorithm
     steps = config.num_steps * config.optimizer_steps_per_step
@@ -93,7 +93,8 @@ def _build_sampler(
 
 
 def _build_rewarder(ranks: Ranks, config: PPOConfig, references: Any) -> Rewarder:
-    return Rewarder(config.reward.source, config.reward, config.model, ray.get(references), ranks)
+    known = None if references is None else ray.get(references)
+    return Rewarder(config.reward.source, config.reward, config.model, known, ranks)
 
 
 def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: Any) -> PolicyLearner:

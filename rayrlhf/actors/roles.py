@@ -78,7 +78,7 @@ class Roles:
             Launcher(reservation, config.sampler, sampler_factory(config, self._store, eos_token_id, max_model_len)),
         )
         # Kept: a scorer that Ray starts again reads them once more.
-        self._inputs = (ray.put(references), ray.put(ptx))
+        self._inputs = (None if references is None else ray.put(references), ray.put(ptx))
         factories = role_factories(config, *self._inputs)
         resources = {**config.roles, "credit": CREDIT}
         self._groups = {

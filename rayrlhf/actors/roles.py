@@ -133,22 +133,14 @@ class Roles:
         status, rollouts = self._pool.take.options(num_returns=2).remote(order.id)
         began, limit = time.monotonic(), self._config.timeouts.step_s
         while not ray.wait([status], timeout=LOOK_AFTER_S)[0]:
-            self.look_after()
+            self._pass_on()
+            self._heal_store()
             if time.monotonic() - began > limit:
                 raise WorkerError(
                     f"waited {limit:g} s for rollouts: raise timeouts.step_s, or look at `rayrlhf status`"
                 )
         (now,) = self._wait([status], "rollouts")
         return Collected([rollouts], len(order.requests), now, (order,))
-
-    def look_after(self) -> None:
-        """While the loop waits: pass on what the pool has to say, and publish again if the store lost its weights."""
-        lines, newest = self._wait([self._pool.lines.remote(), self._store.newest.remote(0, 0.0)], "pool and store")
-        for line in lines:
-            self._say(line)
-        if newest is None and self._version >= 0:
-            self._say(f"the weight store lost its weights: version {self._version} is published again")
-            self.publish(self._version)
 
     def settle(self, rollouts: Collected, ends: Mapping[tuple[int, int], str | None]) -> None:
         """Tell the ledger what became of a step's samples: those that `ends` does not name were left out."""
@@ -162,7 +154,19 @@ class Roles:
     def tell(self, step: int, seconds: Mapping[str, float]) -> None:
         """Let `rayrlhf status` know where the loop is. seconds: of the learners, by activity."""
         self._pool.at.remote(LoopStatus(step, self._config.num_steps, self._version, dict(seconds)))
-        self.look_after()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """What the pool has to say, to people."""
+        for line in self._wait([self._pool.lines.remote()], "the rollout pool")[0]:
+            self._say(line)
+
+    def _heal_store(self) -> None:
+        """Publish again if the store lost its weights. While nothing is trained, the policy still is that version."""
+        (stored,) = self._wait([self._store.version.remote()], "the weight store")
+        if stored < self._version:
+            self._say(f"the weight store lost its weights: version {self._version} is published again")
+            self.publish(self._version)
 
     def _use(self, rollouts: Collected) -> None:
         for order in rollouts.orders:

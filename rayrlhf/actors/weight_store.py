@@ -43,6 +43,12 @@ class WeightStore:
             self._versions.publish(Published(version, buckets))
             self._changed.notify_all()
 
+    async def version(self) -> int:
+        """The newest one's; −1 if there is none."""
+        newest = self._versions.newest
+        return -1 if newest is None else newest.version
+
+    @ray.method(max_task_retries=0)  # who asks has its own patience
     async def newest(self, min_version: int, timeout_s: float) -> Published | None:
         """The newest version, once there is one of at least `min_version`; None if there is none in time."""
 

@@ -32,7 +32,7 @@ from rayrlhf.actors.factories import sampler_factory
 from rayrlhf.actors.group import environment
 from rayrlhf.actors.placement import PlacementConfig, Reservation, plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.actors.rollout_pool import start_pool
+from rayrlhf.actors.rollout_pool import end_pool, start_pool
 from rayrlhf.actors.sampler_host import Launcher
 from rayrlhf.actors.weight_store import WeightStore
 from rayrlhf.data.texts import read_texts
@@ -241,8 +241,8 @@ def behind_pool(config: PPOConfig, batches: list[list[SampleRequest]], publish_e
             rollouts: Rollouts = ray.get(reference)
             speeds.append(float(rollouts.response_lengths.sum()) / (time.monotonic() - began))
     finally:
-        ray.get(pool.close.remote())
-        for actor in (pool, store, publisher):
+        end_pool(pool, config.run.name)
+        for actor in (store, publisher):
             ray.kill(actor)
         reservation.release()
     return speeds

@@ -6,7 +6,6 @@ actors that use them, and the loop sees reports and metrics only.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from rayrlhf.actors.factories import role_factories, sampler_factory
 from rayrlhf.actors.group import Group, WorkerError, wait_for
 from rayrlhf.actors.placement import Reservation, Resources
 from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.actors.rollout_pool import LoopStatus, start_pool
+from rayrlhf.actors.rollout_pool import LoopStatus, end_pool, start_pool
 from rayrlhf.actors.sampler_host import Launcher
 from rayrlhf.actors.weight_store import WeightStore
 from rayrlhf.data.batching import epoch_batches
@@ -261,12 +260,10 @@ class Roles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(self._pool.close.remote(), timeout=LOOK_AFTER_S)
+        end_pool(self._pool, self._config.run.name)
         for group in self._groups.values():
             group.kill()
-        for actor in (self._pool, self._store):
-            ray.kill(actor)
+        ray.kill(self._store)
         self._reservation.release()
 
 

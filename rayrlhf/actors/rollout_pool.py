@@ -26,6 +26,7 @@ from rayrlhf.types import Rollouts
 NAMESPACE = "rayrlhf"
 """Where a run's pool is found by the run's name."""
 ANSWER_S = 30.0
+END_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -123,19 +124,29 @@ class RolloutPool:
         return Status.of(self._pool, samplers, now, now - self._began)
 
 
+def check_not_alive(run: str) -> None:
+    """Raises UserError if a run of this name is alive on this cluster: two would write into one folder."""
+    if run in _alive():
+        raise UserError(f"a run named {run!r} is alive on this cluster: choose another run.name, or end its job")
+
+
 def start_pool(config: PPOConfig, launcher: Launcher) -> Any:
-    """The actor of a run. Raises UserError if a run of this name is alive."""
-    sampler = config.sampler
+    """The actor of a run, found by the run's name."""
+    sampler, name = config.sampler, config.run.name
     settings = config.rollouts.pool(sampler.num_workers, sampler.engine.max_num_seqs, config.timeouts.start_s)
-    name = config.run.name
-    try:
-        return RolloutPool.options(name=actor_name(name), namespace=NAMESPACE).remote(  # type: ignore[attr-defined]
-            settings, launcher, config.rollouts
-        )
-    except ValueError as error:
-        if "already exists" not in str(error) and "already taken" not in str(error):
-            raise
-        raise UserError(f"a run named {name!r} is alive on this cluster: choose another run.name, or end it") from None
+    return RolloutPool.options(name=actor_name(name), namespace=NAMESPACE).remote(  # type: ignore[attr-defined]
+        settings, launcher, config.rollouts
+    )
+
+
+def end_pool(pool: Any, run: str) -> None:
+    """End a run's samplers and its pool, and wait until the name is free for the next run."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(pool.close.remote(), timeout=END_S)
+    ray.kill(pool)
+    deadline = time.monotonic() + END_S
+    while run in _alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def scale(run: str, num_samplers: int) -> int:

@@ -13,6 +13,7 @@ from rayrlhf.actors.draw import Draws
 from rayrlhf.actors.placement import Reservation, check_capacity, cluster_nodes, plan_placement
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.actors.roles import Roles
+from rayrlhf.actors.rollout_pool import check_not_alive
 from rayrlhf.checkpoint import Checkpoints
 from rayrlhf.metrics import MetricsLog
 from rayrlhf.run_directory import RunDirectory
@@ -39,6 +40,7 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
     config = resolve_paths(config)
     inputs = load_inputs(config)
     connect()
+    check_not_alive(config.run.name)
     plan = plan_placement(config.reserved_roles, config.placement.colocate)
     check_capacity(plan, config.reserved_roles, cluster_nodes())
     directory = RunDirectory.create(config.run, config, [*config.data.files, *inputs.models.values()])

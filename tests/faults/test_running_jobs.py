@@ -31,14 +31,14 @@ PATIENCE_S = 240.0
 class Job:
     """A PPO run in a thread of this process, seen through `rayrlhf status`'s eyes."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, config: PPOConfig) -> None:
+        self.config, self.name = config, config.run.name
         self.folder: Path | None = None
         self.error: BaseException | None = None
 
-    def run(self, config: PPOConfig) -> None:
+    def run(self) -> None:
         try:
-            self.folder = run_ppo(config).path
+            self.folder = run_ppo(self.config).path
         except BaseException as error:
             self.error = error
 
@@ -117,9 +117,8 @@ def job(model: str, name: str, gate: Gate, **changes: Any) -> Iterator[Job]:
         "num_generations": 2,
         "evaluation": {"num_prompts": 8},
     }
-    started = Job(name)
-    config = PPOConfig.model_validate(tree | changes)
-    thread = threading.Thread(target=started.run, args=(config,))
+    started = Job(PPOConfig.model_validate(tree | changes))
+    thread = threading.Thread(target=started.run)
     gate.close()
     thread.start()
     try:
@@ -211,6 +210,8 @@ def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(m
     with job(model, "resized", gate, sampler=sampler, num_steps=4) as run:
         run.wait_for(lambda step, rollouts: step == 1)
         gate.close()
+        with pytest.raises(UserError, match="a run named 'resized' is alive on this cluster"):
+            run_ppo(run.config)  # though it may overwrite the folder of one that has ended
         assert rollout_pool.scale("resized", 3) == 1
         starting = run.wait_for(lambda _, now: next((s for s in now.samplers if s.phase == "starting" and s.pid), None))
         os.kill(starting.pid, signal.SIGKILL)

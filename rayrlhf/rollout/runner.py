@@ -69,6 +69,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wait_share = WaitShare(clock())
         self._without_room: set[int] = set()
+        self._failure: PoolError | None = None
         self._spawn(self._keep_time())
 
     async def ready(self) -> None:
@@ -78,8 +79,8 @@ class Runner:
     def submit(self, order: Order) -> None:
         """Have an order drawn."""
         self._orders[order.id] = asyncio.get_running_loop().create_future()
-        if self._is_ready.done() and (failure := self._is_ready.exception()):
-            self._orders[order.id].set_exception(failure)
+        if self._failure is not None:
+            self._orders[order.id].set_exception(self._failure)
         self._execute(self._pool.submit(order, self._clock()))
 
     async def take(self, order_id: int) -> list[Any]:
@@ -124,11 +125,14 @@ class Runner:
                     if link := self._links.pop(member, None):
                         link.kill()
                 case Deliver(order):
-                    self._orders[order].set_result(None)
+                    if not self._orders[order].done():
+                        self._orders[order].set_result(None)
                 case Fail(message):
                     self._fail(PoolError(message))
 
     def _fail(self, failure: PoolError) -> None:
+        """Nothing is delivered from now on."""
+        self._failure = failure
         for waiting in [self._is_ready, *self._orders.values()]:
             if not waiting.done():
                 waiting.set_exception(failure)

@@ -20,7 +20,7 @@ from rayrlhf.actors.factories import role_factories, sampler_factory
 from rayrlhf.actors.group import Group, WorkerError, wait_for
 from rayrlhf.actors.placement import Reservation, Resources
 from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.actors.rollout_pool import LoopStatus, end_pool, start_pool
+from rayrlhf.actors.rollout_pool import end_pool, start_pool
 from rayrlhf.actors.sampler_host import Launcher
 from rayrlhf.actors.weight_store import WeightStore
 from rayrlhf.data.batching import epoch_batches
@@ -111,6 +111,7 @@ class Roles:
             [self._store.publish.remote(version, self._groups["policy"].hosts, dtype)], "policy weights to be published"
         )
         self._version = version
+        self._pool.published.remote(version)
 
     def order(
         self,
@@ -152,7 +153,7 @@ class Roles:
 
     def tell(self, step: int, seconds: Mapping[str, float]) -> None:
         """Let `rayrlhf status` know where the loop is. seconds: of the learners, by activity."""
-        self._pool.at.remote(LoopStatus(step, self._config.num_steps, self._version, dict(seconds)))
+        self._pool.at.remote(step, self._config.num_steps, dict(seconds))
         self._pass_on()
 
     def _pass_on(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -81,9 +81,13 @@ class RolloutPool:
         """Say what became of the samples of an order that was taken."""
         self._pool.settle(order_id, rejected)
 
-    async def at(self, loop: LoopStatus) -> None:
+    async def published(self, version: int) -> None:
+        """There are newer weights."""
+        self._loop = replace(self._loop, version=version)
+
+    async def at(self, step: int, num_steps: int, seconds: Mapping[str, float]) -> None:
         """Where the loop is now."""
-        self._loop = loop
+        self._loop = replace(self._loop, step=step, num_steps=num_steps, seconds=seconds)
 
     async def scale(self, num_samplers: int) -> int:
         """Another number of samplers from now on. Returns how many there were to be."""

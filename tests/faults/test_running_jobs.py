@@ -17,6 +17,7 @@ from ray.util import state
 
 from rayrlhf.actors import rollout_pool
 from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.actors.rollout_pool import LoopStatus
 from rayrlhf.config import UserError
 from rayrlhf.rollout.status import SamplerStatus, Status
 from rayrlhf.stages.ppo import run_ppo
@@ -42,11 +43,10 @@ class Job:
         except BaseException as error:
             self.error = error
 
-    def status(self) -> tuple[int, Status]:
-        loop, rollouts = rollout_pool.status(self.name)
-        return loop.step, rollouts
+    def status(self) -> tuple[LoopStatus, Status]:
+        return rollout_pool.status(self.name)
 
-    def wait_for(self, condition: Callable[[int, Status], Any]) -> Any:
+    def wait_for(self, condition: Callable[[LoopStatus, Status], Any]) -> Any:
         """What `condition` gives, once it is true."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -133,14 +133,14 @@ def job(model: str, name: str, gate: Gate, **changes: Any) -> Iterator[Job]:
         raise started.error
 
 
-def generating(rollouts: Status) -> SamplerStatus | None:
-    """A sampler whose engine is at work."""
-    return next((s for s in rollouts.samplers if s.running and s.leases and s.pid), None)
+def drawing(rollouts: Status) -> SamplerStatus | None:
+    """A sampler at work."""
+    return next((s for s in rollouts.samplers if s.leases and s.pid), None)
 
 
-def busy(step: int) -> Callable[[int, Status], SamplerStatus | None]:
+def busy(step: int) -> Callable[[LoopStatus, Status], SamplerStatus | None]:
     """A sampler at work after `step` steps."""
-    return lambda done, rollouts: generating(rollouts) if done >= step else None
+    return lambda loop, rollouts: drawing(rollouts) if loop.step == step else None
 
 
 def kill_actor(class_name: str, name: str = "") -> None:
@@ -163,7 +163,7 @@ def test_a_sampler_killed_while_it_draws_costs_nothing_but_its_share(model: str,
         os.kill(victim.pid, signal.SIGKILL)
         run.wait_for(lambda _, rollouts: rollouts.lost == 1)
         successor = run.wait_for(
-            lambda _, rollouts: next((s for s in rollouts.samplers if s.id > 1 and s.version == 1), None)
+            lambda loop, rollouts: next((s for s in rollouts.samplers if s.id > 1 and s.version == loop.version), None)
         )
         gate.open()
         run.wait_for(lambda _, rollouts: any(s.id == successor.id and s.tokens for s in rollouts.samplers))
@@ -201,14 +201,14 @@ def test_a_sampler_that_hangs_is_given_up_and_ended(model: str, gate: Gate) -> N
     assert any(row["engine/staleness_mean"] > 0 for row in rows)
 
 
-def three_ready(step: int, rollouts: Status) -> tuple[SamplerStatus, ...] | None:
+def three_ready(_: LoopStatus, rollouts: Status) -> tuple[SamplerStatus, ...] | None:
     return rollouts.samplers if sum(s.phase == "ready" for s in rollouts.samplers) == 3 else None
 
 
 def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(model: str, gate: Gate) -> None:
     sampler = {"num_workers": 1, "num_cpus": 0.5, "engine": {"kv_cache_gib": 0.1, "max_num_seqs": 4}}
     with job(model, "resized", gate, sampler=sampler, num_steps=4) as run:
-        run.wait_for(lambda step, rollouts: step == 1)
+        run.wait_for(lambda loop, _: loop.step == 1)
         gate.close()
         with pytest.raises(UserError, match="a run named 'resized' is alive on this cluster"):
             run_ppo(run.config)  # though it may overwrite the folder of one that has ended
@@ -220,10 +220,10 @@ def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(m
         run.wait_for(lambda _, rollouts: rollouts.lost == 2)
         three = run.wait_for(three_ready)
         gate.open()
-        run.wait_for(lambda _, rollouts: sum(s.running > 0 for s in rollouts.samplers) == 3)
+        run.wait_for(lambda _, rollouts: sum(s.leases > 0 for s in rollouts.samplers) == 3)
         for sampler_status in three:
             os.kill(sampler_status.pid, signal.SIGKILL)
-        run.wait_for(lambda _, rollouts: rollouts.lost == 5 and generating(rollouts))
+        run.wait_for(lambda _, rollouts: rollouts.lost == 5 and drawing(rollouts))
         assert rollout_pool.scale("resized", 1) == 3
         run.wait_for(lambda _, rollouts: len(rollouts.samplers) == 1)
     assert_exactly_once(run.metrics(), num_steps=4)

@@ -109,7 +109,7 @@ def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: A
         ranks,
         ptx,
         config.policy.ema_decay,
-        sends_adapters=config.policy.lora is not None and config.policy.lora.send == "adapters",
+        sends_adapters=config.policy.sends_adapters,
     )
 
 

@@ -72,6 +72,11 @@ class PolicyRole(Resources, TrainingConfig):
     """Keep a moving average of the weights with this decay per optimizer step, and save it beside them in
     `policy_ema`."""
 
+    @property
+    def sends_adapters(self) -> bool:
+        """Whether samplers get the adapters alone."""
+        return self.lora is not None and self.lora.send == "adapters"
+
 
 class CriticRole(Resources, TrainingConfig):
     """Learners of the critic."""
@@ -291,7 +296,7 @@ class PPOConfig(Config):
     def sent_adapters(self) -> Adapters | None:
         """What samplers get in place of whole weights, if they do. Reads the model's configuration."""
         lora = self.policy.lora
-        if lora is None or lora.send == "merged":
+        if lora is None or not self.policy.sends_adapters:
             return None
         return Adapters(lora.rank, lora.alpha, tuple(target_names(skeleton(self.model), lora)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rayrlhf.rollout.leases import Answer, Assignment, Report
@@ -66,9 +66,9 @@ class SamplerLoop:
                 tokens=sampler.tokens,
             )
 
-    def _guard(self, work: object) -> None:
+    def _guard(self, work: Callable[[], None]) -> None:
         try:
-            work()  # type: ignore[operator]
+            work()
         except BaseException as error:
             with self._changed:
                 self._error = error

@@ -23,7 +23,7 @@ LAYERS = (
 )
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
-RAY_MAY_BE_IN = ("actors/", "stages/offline.py", "weights/object_store.py", "doctor.py")
+RAY_MAY_BE_IN = ("actors/", "stages/offline.py", "doctor.py")
 VLLM_MAY_BE_IN = ("engines/vllm.py", "engines/vllm_adapters.py", "weights/object_store.py", "doctor.py")
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -4,13 +4,10 @@ from pathlib import Path
 
 import pytest
 import ray
-
-from rayrlhf.data.texts import read_texts
-from rayrlhf.models.init import ModelShape, init_model_folder
+from made_models import make_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_cluster")]
 
-TEXT = Path(__file__).parents[2] / "data/sample/prompts.jsonl"
 NUM_PROMPTS, PROMPT_LENGTH = 70, 60
 """More tokens together than the 4,096 that vLLM reads at once on a CPU."""
 
@@ -39,21 +36,17 @@ def responses(folder: str, groups: list[range]) -> list[list[tuple[int, ...]]]:
 
 
 def test_more_prompts_than_the_engine_reads_at_once_are_answered_as_few_are(tmp_path: Path) -> None:
-    shape = ModelShape(
+    folder = make_model(
+        tmp_path / "model",
         architecture="llama",
-        vocab_size=400,
         hidden_size=128,
-        num_layers=2,
         num_heads=4,
         num_kv_heads=2,
         intermediate_size=128,
         max_length=128,
         tie_embeddings=True,
     )
-    init_model_folder(tmp_path / "model", shape, read_texts([TEXT]))
     halves = [range(NUM_PROMPTS // 2), range(NUM_PROMPTS // 2, NUM_PROMPTS)]
-    first, second, together = ray.get(
-        responses.remote(str(tmp_path / "model"), [*halves, range(NUM_PROMPTS)]), timeout=200
-    )
+    first, second, together = ray.get(responses.remote(folder, [*halves, range(NUM_PROMPTS)]), timeout=200)
     assert NUM_PROMPTS * PROMPT_LENGTH > 4096 > NUM_PROMPTS // 2 * PROMPT_LENGTH
     assert together == [*first, *second]

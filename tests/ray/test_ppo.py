@@ -6,12 +6,11 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+from made_models import make_model
 
 from rayrlhf.actors.placement import PlacementError
 from rayrlhf.actors.ppo_config import PPOConfig
 from rayrlhf.config import UserError
-from rayrlhf.data.texts import read_texts
-from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.run_directory import RunDirectory
 from rayrlhf.stages.ppo import run_ppo
 
@@ -23,9 +22,7 @@ SAMPLE = Path(__file__).parents[2] / "data/sample"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("ppo") / "model"
-    shape = ModelShape(vocab_size=400, hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=1, max_length=128)
-    init_model_folder(folder, shape, read_texts([SAMPLE / "prompts.jsonl"]))
-    return str(folder)
+    return make_model(folder, hidden_size=64, num_heads=2, num_kv_heads=1, max_length=128)
 
 
 def run(model: str, name: str, **changes: Any) -> RunDirectory:

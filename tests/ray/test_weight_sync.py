@@ -5,13 +5,9 @@ from typing import Any
 
 import pytest
 import ray
-
-from rayrlhf.data.texts import read_texts
-from rayrlhf.models.init import ModelShape, init_model_folder
+from made_models import make_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_cluster")]
-
-TEXT = Path(__file__).parents[2] / "data/sample/prompts.jsonl"
 
 
 @ray.remote(num_cpus=1)
@@ -110,20 +106,17 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     return gaps | caches
 
 
-def make_model(folder: Path, architecture: Any, tied: bool) -> str:
-    shape = ModelShape(
+def sized_model(folder: Path, architecture: Any, tied: bool) -> str:
+    return make_model(
+        folder,
         architecture=architecture,
-        vocab_size=400,
         hidden_size=128,
-        num_layers=2,
         num_heads=4,
         num_kv_heads=2,
         intermediate_size=128,
         max_length=512,
         tie_embeddings=tied,
     )
-    init_model_folder(folder, shape, read_texts([TEXT]))
-    return str(folder)
 
 
 def assert_in_step(gaps: dict[str, float]) -> None:
@@ -139,7 +132,7 @@ def assert_in_step(gaps: dict[str, float]) -> None:
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_sampler_and_learner_agree_after_every_sync(architecture: Any, tied: bool, tmp_path: Path) -> None:
-    folder = make_model(tmp_path / "model", architecture, tied)
+    folder = sized_model(tmp_path / "model", architecture, tied)
     assert_in_step(ray.get(logprob_gaps.remote(folder), timeout=200))
 
 
@@ -153,5 +146,5 @@ def test_sampler_and_learner_agree_after_every_sync(architecture: Any, tied: boo
 def test_a_sampler_that_gets_adapters_alone_agrees_after_every_sync(
     architecture: Any, tied: bool, lora: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = make_model(tmp_path / "model", architecture, tied)
+    folder = sized_model(tmp_path / "model", architecture, tied)
     assert_in_step(ray.get(logprob_gaps.remote(folder, lora), timeout=200))

@@ -21,11 +21,11 @@ import ray
 import typer
 from rich.table import Table
 
-from rayrlhf.actors import cluster
-from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.cluster import local
 from rayrlhf.config import load_config
 from rayrlhf.metrics import console
-from rayrlhf.stages.ppo import run_ppo
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.loop import run_ppo
 
 ROOT = Path(__file__).parents[1]
 SETTINGS: dict[str, list[str]] = {
@@ -90,12 +90,12 @@ def main(
     os.chdir(ROOT)
     os.environ["RAYRLHF_STATE"] = str(ROOT / "benchmarks/out/cluster.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port())
+    local.up(port=local.free_port(), dashboard_port=local.free_port())
     try:
         results = [measure(name, steps, seed) for name in only.split(",") for seed in range(seeds)]
     finally:
         ray.shutdown()
-        cluster.down()
+        local.down()
     table = Table("algorithm", "seed", "before", "after", "rise, standard errors", "KL, nats", "seconds")
     for row in results:
         table.add_row(

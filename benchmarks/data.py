@@ -33,7 +33,7 @@ REPEATS = 3
 
 def make_pairs(path: Path, num_rows: int) -> None:
     """Write `num_rows` pairs of Korean and English words, all different, about 1 KB each."""
-    from rayrlhf.data.texts import read_texts
+    from rayrlhf.models.texts import read_texts
 
     words = sorted({word for text in read_texts(sorted(SAMPLE.glob("*.jsonl"))) for word in text.split()})
     draw = random.Random(0)
@@ -116,15 +116,15 @@ def tokenise_cached(work: Path) -> int:
 
 
 def _source(work: Path) -> Any:
-    from rayrlhf.data.sources import Source
+    from rayrlhf.data.ingest.sources import Source
 
     return TypeAdapter(Source).validate_python(str(work / "pairs.jsonl"))
 
 
 def _count(work: Path, clean: bool, **rules: Any) -> int:
-    from rayrlhf.data.account import Account
-    from rayrlhf.data.cleaning import Cleaning
-    from rayrlhf.data.reader import read_records
+    from rayrlhf.data.cleaning.rules import Cleaning
+    from rayrlhf.data.ingest.account import Account
+    from rayrlhf.data.ingest.reader import read_records
 
     account = Account()
     found = read_records([_source(work)], "preferences", account)
@@ -137,8 +137,8 @@ def _count(work: Path, clean: bool, **rules: Any) -> int:
 def _prepare(work: Path) -> Any:
     from transformers import AutoTokenizer
 
-    from rayrlhf.stages.data_inputs import prepare_with_progress
-    from rayrlhf.stages.offline_config import PairData
+    from rayrlhf.data.tokens.inputs import prepare_with_progress
+    from rayrlhf.offline.config import PairData
 
     os.environ["RAYRLHF_CACHE"] = str(work / "cache")
     data = PairData(train=[_source(work)], heldout_share=0.01, template="kullm", max_tokens=1024)
@@ -171,7 +171,7 @@ def run_step(name: str, work: Path) -> dict[str, float]:
 
 def measure(name: str, work: Path) -> None:
     """In the process of the step: run it and print the figures."""
-    for module in ("datasets", "transformers", "rayrlhf.data.reader", "rayrlhf.stages.reward_model"):
+    for module in ("datasets", "transformers", "rayrlhf.data.ingest.reader", "rayrlhf.offline.reward_model"):
         __import__(module)
     memory = _PeakMemory()
     began = time.perf_counter()
@@ -230,8 +230,8 @@ def main() -> None:
 
 
 def _train_tokenizer(work: Path) -> Path:
-    from rayrlhf.data.texts import read_texts
     from rayrlhf.models.init import train_tokenizer
+    from rayrlhf.models.texts import read_texts
 
     folder = work / "trained"
     train_tokenizer(read_texts(sorted(SAMPLE.glob("*.jsonl"))), 8000).save_pretrained(folder)

@@ -27,22 +27,22 @@ import ray
 import typer
 from rich.table import Table
 
-from rayrlhf.actors import cluster
-from rayrlhf.actors.factories import sampler_factory
-from rayrlhf.actors.group import environment
-from rayrlhf.actors.placement import PlacementConfig, Reservation, plan_placement
-from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.actors.rollout_pool import end_pool, start_pool
-from rayrlhf.actors.sampler_host import Launcher
-from rayrlhf.actors.weight_store import WeightStore
-from rayrlhf.data.texts import read_texts
+from rayrlhf.cluster import local
+from rayrlhf.cluster.actor_group import environment
+from rayrlhf.cluster.placement import PlacementConfig, Reservation, plan_placement
 from rayrlhf.engines import Completion, Sampling
 from rayrlhf.metrics import console
 from rayrlhf.models.init import ModelShape, init_model_folder
-from rayrlhf.rollout.config import RolloutsConfig
-from rayrlhf.rollout.leases import Answer, Assignment, Order, Report
-from rayrlhf.rollout.pool import Pool
-from rayrlhf.rollout.runner import Runner
+from rayrlhf.models.texts import read_texts
+from rayrlhf.pool.config import RolloutsConfig
+from rayrlhf.pool.leases import Answer, Assignment, Order, Report
+from rayrlhf.pool.pool import Pool
+from rayrlhf.pool.runner import Runner
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.factories import sampler_factory
+from rayrlhf.ppo.pool_actor import end_pool, start_pool
+from rayrlhf.ppo.sampler_actor import Launcher
+from rayrlhf.ppo.weight_store import WeightStore
 from rayrlhf.types import Prompt, Rollouts, SampleRequest
 from rayrlhf.workers.sampler import assemble
 
@@ -306,13 +306,13 @@ def main(
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         os.environ |= {"RAYRLHF_STATE": str(folder / "cluster.json"), "RAYRLHF_RUNS": str(folder / "runs")}
-        cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port(), num_cpus=2)
+        local.up(port=local.free_port(), dashboard_port=local.free_port(), num_cpus=2)
         try:
-            cluster.connect()
+            local.connect()
             tokens = real(model, steps, rounds, folder)
         finally:
             ray.shutdown()
-            cluster.down()
+            local.down()
     table = Table("", "tokens/s", "of LLM.generate", title="one vLLM sampler, 128 prompts x 64 tokens a batch")
     for name, speed in tokens.items():
         table.add_row(name, f"{speed:,.0f}", f"{speed / tokens['plain']:.3f}")

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from rayrlhf.engines.base import Sampling
 from rayrlhf.metrics import console
-from rayrlhf.rollout.fleet import Patience
-from rayrlhf.rollout.goodput import GENERATE, LOAD_WEIGHTS
-from rayrlhf.rollout.leases import Answer, Command, Lease, Order, Report, Send, Start
-from rayrlhf.rollout.pool import Pool, PoolSettings
+from rayrlhf.pool.fleet import Patience
+from rayrlhf.pool.goodput import GENERATE, LOAD_WEIGHTS
+from rayrlhf.pool.leases import Answer, Command, Lease, Order, Report, Send, Start
+from rayrlhf.pool.pool import Pool, PoolSettings
 from rayrlhf.types import Prompt, SampleRequest
 
 NUM_ORDERS = 2

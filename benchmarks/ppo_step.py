@@ -18,13 +18,13 @@ import ray
 import typer
 from rich.table import Table
 
-from rayrlhf.actors import cluster
-from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.cluster import local
 from rayrlhf.config import load_config
-from rayrlhf.data.texts import read_texts
 from rayrlhf.metrics import console
 from rayrlhf.models.init import ModelShape, init_model_folder
-from rayrlhf.stages.ppo import run_ppo
+from rayrlhf.models.texts import read_texts
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.loop import run_ppo
 
 ROOT = Path(__file__).parents[1]
 PHASES = ("publish", "wait_for_rollouts", "score", "train")
@@ -76,12 +76,12 @@ def main(
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         os.environ |= {"RAYRLHF_STATE": str(folder / "cluster.json"), "RAYRLHF_RUNS": str(folder / "runs")}
-        cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port())
+        local.up(port=local.free_port(), dashboard_port=local.free_port())
         try:
             results = [measure(name, shape, steps, folder) for name, shape in SHAPES.items()]
         finally:
             ray.shutdown()
-            cluster.down()
+            local.down()
     table = Table("model", "step s", *(f"{phase} share" for phase in PHASES), "samples/s", "sampled tokens/s")
     for row in results:
         shares = [f"{row[f'{phase}_s'] / row['step_s']:.0%}" for phase in PHASES]

@@ -34,9 +34,9 @@ BATCH, EPOCHS, LENGTH = 128, 4, 48
 
 def ours(seed: int, steps: int) -> list[float]:
     """Mean score of each step's responses, less the penalty."""
-    from rayrlhf.actors.ppo_config import PPOConfig
     from rayrlhf.config import load_config
-    from rayrlhf.stages.ppo import run_ppo
+    from rayrlhf.ppo.config import PPOConfig
+    from rayrlhf.ppo.loop import run_ppo
 
     settings = {
         "run.name": f"bench/trl-curve-{seed}",
@@ -65,8 +65,8 @@ def theirs(seed: int, steps: int) -> list[float]:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DataCollatorWithPadding
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    from rayrlhf.data.prepare import DataConfig, prepare
-    from rayrlhf.data.tokens import PromptLimit
+    from rayrlhf.data.tokens.prepare import DataConfig, prepare
+    from rayrlhf.data.tokens.tokenise import PromptLimit
     from rayrlhf.models import load_tokenizer
 
     torch.manual_seed(seed)

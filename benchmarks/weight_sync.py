@@ -20,9 +20,9 @@ import ray
 import typer
 from rich.table import Table
 
-from rayrlhf.actors import cluster
-from rayrlhf.actors.ppo_config import PolicyLora
+from rayrlhf.cluster import local
 from rayrlhf.metrics import console
+from rayrlhf.ppo.config import PolicyLora
 
 ROOT = Path(__file__).parents[1]
 WAYS: tuple[str, ...] = get_args(PolicyLora.model_fields["send"].annotation)
@@ -39,12 +39,12 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
     from rayrlhf.engines import Adapters, Sampling, VllmEngineConfig
     from rayrlhf.models.folder import skeleton
     from rayrlhf.models.lora import target_names
-    from rayrlhf.rollout.leases import Assignment
+    from rayrlhf.pool.leases import Assignment
+    from rayrlhf.training.model_trainer import TrainingConfig
+    from rayrlhf.training.parallel import Ranks
     from rayrlhf.types import Prompt, SampleRequest
     from rayrlhf.workers.learner import PolicyLearner
-    from rayrlhf.workers.parallel import Ranks
     from rayrlhf.workers.sampler import Sampler, Weights
-    from rayrlhf.workers.trainee import TrainingConfig
 
     torch.set_num_threads(1)
     lora = PolicyLora.model_validate({"rank": rank, "send": way})
@@ -100,13 +100,13 @@ def main(
     """Time both ways to send a LoRA policy to a sampler."""
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as folder:
         os.environ |= {"RAYRLHF_STATE": f"{folder}/cluster.json"}
-        cluster.up(port=cluster.free_port(), dashboard_port=cluster.free_port())
+        local.up(port=local.free_port(), dashboard_port=local.free_port())
         try:
-            cluster.connect()
+            local.connect()
             results = [ray.get(measure.remote(str(model.absolute()), way, rank, versions)) for way in WAYS * rounds]
         finally:
             ray.shutdown()
-            cluster.down()
+            local.down()
     show(results)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

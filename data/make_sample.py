@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rayrlhf.data.sample import make_sample, sample_files
+from rayrlhf.demo.sample import make_sample, sample_files
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rayrlhf.stages.demo import run_demo
-from rayrlhf.stages.entry import user_errors
+from rayrlhf.cli.entry import user_errors
+from rayrlhf.demo.job import run_demo
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

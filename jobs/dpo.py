@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from rayrlhf.stages.describe import describe_offline
-from rayrlhf.stages.dpo import DPOConfig, run_dpo
-from rayrlhf.stages.entry import run_job
+from rayrlhf.cli.describe import describe_offline
+from rayrlhf.cli.entry import run_job
+from rayrlhf.offline.dpo import DPOConfig, run_dpo
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

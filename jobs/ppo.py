@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.stages.describe import describe_ppo
-from rayrlhf.stages.entry import run_job
-from rayrlhf.stages.ppo import run_ppo
+from rayrlhf.cli.describe import describe_ppo
+from rayrlhf.cli.entry import run_job
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.loop import run_ppo
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

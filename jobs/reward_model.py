@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from rayrlhf.stages.describe import describe_offline
-from rayrlhf.stages.entry import run_job
-from rayrlhf.stages.reward_model import RewardModelConfig, run_reward_model
+from rayrlhf.cli.describe import describe_offline
+from rayrlhf.cli.entry import run_job
+from rayrlhf.offline.reward_model import RewardModelConfig, run_reward_model
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

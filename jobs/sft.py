@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from rayrlhf.stages.describe import describe_offline
-from rayrlhf.stages.entry import run_job
-from rayrlhf.stages.sft import SFTConfig, run_sft
+from rayrlhf.cli.describe import describe_offline
+from rayrlhf.cli.entry import run_job
+from rayrlhf.offline.sft import SFTConfig, run_sft
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -67,7 +67,7 @@ def local_cluster() -> Iterator[None]:
     """`rayrlhf up` with four logical cores, this process connected to it, `rayrlhf down` at the end."""
     import ray
 
-    from rayrlhf.actors import cluster
+    from rayrlhf.cluster import local
 
     with (
         tempfile.TemporaryDirectory(prefix="rl", dir="/tmp", ignore_cleanup_errors=True) as folder,
@@ -77,15 +77,13 @@ def local_cluster() -> Iterator[None]:
         patch.setenv("RAY_AUTH_TOKEN", "a" * 32)
         patch.setenv("RAYRLHF_RUNS", f"{folder}/runs")
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster.up(
-            port=cluster.free_port(), dashboard_port=cluster.free_port(), num_cpus=4, temp_dir=Path(folder) / "ray"
-        )
+        local.up(port=local.free_port(), dashboard_port=local.free_port(), num_cpus=4, temp_dir=Path(folder) / "ray")
         try:
-            cluster.connect()
+            local.connect()
             yield
         finally:
             ray.shutdown()
-            cluster.down()
+            local.down()
             os.environ.pop("RAY_AUTH_MODE", None)
 
 

@@ -9,9 +9,9 @@ import typer
 
 from rayrlhf.cli.config import app as config_app
 from rayrlhf.cli.data import app as data_app
+from rayrlhf.cli.entry import user_errors
 from rayrlhf.cli.rollouts import app as rollouts_app
 from rayrlhf.cli.rollouts import status
-from rayrlhf.stages.entry import user_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Make models.")
@@ -25,7 +25,7 @@ app.command()(status)
 @app.command()
 def doctor() -> None:
     """Check this machine: versions and their pairing, cores, memory, disk, GPU, Ray and its authentication."""
-    from rayrlhf.doctor import print_checks, run_checks
+    from rayrlhf.cluster.doctor import print_checks, run_checks
 
     with user_errors():
         if not print_checks(run_checks()):
@@ -40,22 +40,22 @@ def up(
     timeout_s: Annotated[float, typer.Option(help="seconds to wait for it")] = 60.0,
 ) -> None:
     """Start a Ray cluster on this machine, with authentication on; runs go to ./runs."""
-    from rayrlhf.actors import cluster
+    from rayrlhf.cluster import local
 
     with user_errors():
-        cluster.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus, timeout_s=timeout_s)
+        local.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus, timeout_s=timeout_s)
         typer.echo("for `ray job submit`, set in your shell:")
-        for name, value in cluster.environment().items():
+        for name, value in local.environment().items():
             typer.echo(f"  export {name}={value}")
 
 
 @app.command()
 def down() -> None:
     """Stop the cluster that `rayrlhf up` started, and nothing else."""
-    from rayrlhf.actors import cluster
+    from rayrlhf.cluster import local
 
     with user_errors():
-        cluster.down()
+        local.down()
 
 
 @model_app.command("init")
@@ -76,8 +76,8 @@ def model_init(
 ) -> None:
     """Make a small model from nothing, with a byte-level BPE tokenizer trained on TEXTS."""
     from rayrlhf.config import parse_config
-    from rayrlhf.data.texts import read_texts
     from rayrlhf.models.init import ModelShape, init_model_folder
+    from rayrlhf.models.texts import read_texts
 
     shape = {
         "architecture": architecture,
@@ -114,8 +114,8 @@ def generate(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
     """Answer prompts with a model, through the engine that the samplers use."""
+    from rayrlhf.cli.talk import Talker
     from rayrlhf.engines import Sampling
-    from rayrlhf.stages.talk import Talker
 
     with user_errors():
         sampling = Sampling(
@@ -134,8 +134,8 @@ def chat(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
     """Talk to a model with its chat template; an empty line or end of input ends it."""
+    from rayrlhf.cli.talk import Talker
     from rayrlhf.engines import Sampling
-    from rayrlhf.stages.talk import Talker
 
     with user_errors():
         sampling = Sampling(temperature=temperature, max_completion_length=max_completion_length)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayrlhf.stages.entry import user_errors
+from rayrlhf.cli.entry import user_errors
 
 app = typer.Typer(no_args_is_help=True, help="Check configuration files.")
 
@@ -22,7 +22,7 @@ def check(
 ) -> None:
     """Read a configuration as its job would, and print which rows its preset set."""
     with user_errors():
-        from rayrlhf.stages.check import check_config
+        from rayrlhf.cli.check import check_config
 
         for line in check_config(config, overrides or [], stage or config.absolute().parent.name):
             typer.echo(line)

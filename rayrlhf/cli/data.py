@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rayrlhf.cli.entry import user_errors
 from rayrlhf.config import ConfigError
-from rayrlhf.stages.entry import user_errors
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 

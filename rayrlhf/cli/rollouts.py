@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayrlhf.stages.entry import user_errors
+from rayrlhf.cli.entry import user_errors
 
 app = typer.Typer(no_args_is_help=True, help="The samplers of a running job.")
 
@@ -17,7 +17,7 @@ Run = Annotated[str, typer.Option(help="run.name of a job that is alive")]
 @app.command()
 def scale(num_samplers: Annotated[int, typer.Argument(help="samplers from now on, 1 or more")], run: Run) -> None:
     """Change the number of samplers of a running job; the others do not pause."""
-    from rayrlhf.actors import rollout_pool
+    from rayrlhf.ppo import pool_actor as rollout_pool
 
     with user_errors():
         before = rollout_pool.scale(run, num_samplers)
@@ -26,8 +26,8 @@ def scale(num_samplers: Annotated[int, typer.Argument(help="samplers from now on
 
 def status(run: Run, json: Annotated[bool, typer.Option(help="as JSON, for programs")] = False) -> None:
     """Show a running job: its step, its samplers with their weight versions, its ledger, and where the time goes."""
-    from rayrlhf.actors import rollout_pool
-    from rayrlhf.stages.show_status import print_status
+    from rayrlhf.ppo import pool_actor as rollout_pool
+    from rayrlhf.ppo.status import print_status
 
     with user_errors():
         loop, pool = rollout_pool.status(run)

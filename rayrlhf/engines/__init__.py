@@ -1,7 +1,7 @@
 """Text-generation engines, one module each."""
 
 from rayrlhf.engines.base import Adapters, Completion, Engine, GenerationRequest, Sampling, generate
-from rayrlhf.engines.vllm import VllmEngineConfig
+from rayrlhf.engines.vllm.engine import VllmEngineConfig
 
 EngineConfig = VllmEngineConfig
 """The union of engine settings; a second engine makes it `Annotated[A | B, Field(discriminator="kind")]`."""

@@ -14,13 +14,13 @@ from rayrlhf.algorithms import PPO, Algorithm
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
 from rayrlhf.models.scalar import shift_to_states
+from rayrlhf.training.ema import WeightAverage
+from rayrlhf.training.forward import forward_rows, row_tensors
+from rayrlhf.training.model_trainer import StepReport, Trainee, TrainingConfig
+from rayrlhf.training.parallel import Ranks, whole
+from rayrlhf.training.ptx import PtxMix
 from rayrlhf.types import Batch, Rollouts, RowShare, StepSize
 from rayrlhf.weights.buckets import Bucket, pack
-from rayrlhf.workers.ema import WeightAverage
-from rayrlhf.workers.parallel import Ranks, whole
-from rayrlhf.workers.ptx import PtxMix
-from rayrlhf.workers.scoring import forward_rows, row_tensors
-from rayrlhf.workers.trainee import StepReport, Trainee, TrainingConfig
 
 LossOf = Callable[[Tensor, TokenTensors, StepSize], Loss]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from rayrlhf.data.batching import plan_microbatches
 from rayrlhf.models import load_tokenizer
 from rayrlhf.rewards import Reward, RewardModelReward, SingleReward, SumReward, singles
 from rayrlhf.rewards.base import Judge, Sample
+from rayrlhf.training.batching import plan_microbatches
+from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import IntArray, Rollouts
-from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.score_share import ScoreShare
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
 from rayrlhf.workers.text_scorer import TextScorer, scored

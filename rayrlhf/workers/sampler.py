@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rayrlhf.engines.base import Completion, Engine, GenerationRequest
-from rayrlhf.rollout import goodput
-from rayrlhf.rollout.leases import Answer, Assignment, OnUpdate
+from rayrlhf.pool import goodput
+from rayrlhf.pool.leases import Answer, Assignment, OnUpdate
 from rayrlhf.types import Rollouts, SampleRequest
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from rayrlhf.rollout.leases import Answer, Assignment, Report
+from rayrlhf.pool.leases import Answer, Assignment, Report
 from rayrlhf.weights.store import Published
 from rayrlhf.workers.sampler import Sampler, Weights
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from rayrlhf.config import Config
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel
 from rayrlhf.models.scalar import Pooling
+from rayrlhf.training.forward import RowPass, forward_rows
+from rayrlhf.training.parallel import Precision, Ranks, autocast
 from rayrlhf.types import Rollouts, RowShare
-from rayrlhf.workers.parallel import Precision, Ranks, autocast
-from rayrlhf.workers.scoring import RowPass, forward_rows
 
 
 class ScorerConfig(Config):

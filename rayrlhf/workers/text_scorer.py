@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rayrlhf.data.account import Rejected
-from rayrlhf.data.records import PromptText
-from rayrlhf.data.sequences import Sequences, TokenRow
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import PromptText
 from rayrlhf.data.templates import CustomTemplate
 from rayrlhf.data.templates.base import encode_texts
+from rayrlhf.data.tokens.sequences import Sequences, TokenRow
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.rewards.base import Judge, Judged, RewardError, Sample
 from rayrlhf.rewards.reward_model import RewardModelReward

@@ -13,8 +13,8 @@ from fault_plan import HEARTBEAT_S, LEASE_S, SILENCE_S, Plan
 from oracle import Drawn
 from timeline import Timeline
 
-from rayrlhf.rollout import goodput
-from rayrlhf.rollout.leases import Answer, Lease, Report
+from rayrlhf.pool import goodput
+from rayrlhf.pool.leases import Answer, Lease, Report
 
 
 class PoolProcess(Protocol):

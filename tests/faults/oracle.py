@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rayrlhf.rollout.fleet import Member, Phase
-from rayrlhf.rollout.leases import Lease, Order, Report
-from rayrlhf.rollout.ledger import Key
-from rayrlhf.rollout.pool import Pool, PoolSettings
+from rayrlhf.pool.fleet import Member, Phase
+from rayrlhf.pool.leases import Lease, Order, Report
+from rayrlhf.pool.ledger import Key
+from rayrlhf.pool.pool import Pool, PoolSettings
 
 
 class BrokenRule(AssertionError):

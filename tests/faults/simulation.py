@@ -17,9 +17,9 @@ from oracle import Books, BrokenRule, Drawn, require
 from timeline import Timeline
 
 from rayrlhf.engines.base import Sampling
-from rayrlhf.rollout.fleet import Patience
-from rayrlhf.rollout.leases import Command, Deliver, Fail, Kill, Order, Report, Send, Start, Stop
-from rayrlhf.rollout.pool import Pool, PoolSettings
+from rayrlhf.pool.fleet import Patience
+from rayrlhf.pool.leases import Command, Deliver, Fail, Kill, Order, Report, Send, Start, Stop
+from rayrlhf.pool.pool import Pool, PoolSettings
 from rayrlhf.types import Prompt, SampleRequest
 
 SAMPLING = Sampling(max_completion_length=32)

@@ -15,12 +15,12 @@ import pytest
 import ray
 from ray.util import state
 
-from rayrlhf.actors import rollout_pool
-from rayrlhf.actors.ppo_config import PPOConfig
-from rayrlhf.actors.rollout_pool import LoopStatus
 from rayrlhf.config import UserError
-from rayrlhf.rollout.status import SamplerStatus, Status
-from rayrlhf.stages.ppo import run_ppo
+from rayrlhf.pool.status import SamplerStatus, Status
+from rayrlhf.ppo import pool_actor as rollout_pool
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.loop import run_ppo
+from rayrlhf.ppo.pool_actor import LoopStatus
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.usefixtures("local_cluster"), pytest.mark.timeout(600)]
 

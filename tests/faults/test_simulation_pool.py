@@ -7,9 +7,9 @@ import pytest
 from oracle import BrokenRule
 from simulation import Plan, Simulation, simulate
 
-from rayrlhf.rollout.fleet import Fleet, Member
-from rayrlhf.rollout.ledger import Ledger, State
-from rayrlhf.rollout.pool import Pool
+from rayrlhf.pool.fleet import Fleet, Member
+from rayrlhf.pool.ledger import Ledger, State
+from rayrlhf.pool.pool import Pool
 
 pytestmark = pytest.mark.faults
 

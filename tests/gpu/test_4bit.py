@@ -10,9 +10,9 @@ import torch
 
 from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.models import LoraConfig, Policy, load_tokenizer
+from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.parallel import Ranks
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
-from rayrlhf.workers.parallel import Ranks
-from rayrlhf.workers.trainee import OptimizerConfig, TrainingConfig
 
 pytestmark = [
     pytest.mark.gpu,

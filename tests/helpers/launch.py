@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rayrlhf.workers.parallel import Ranks
+from rayrlhf.training.parallel import Ranks
 
 
 def launch(script: str, num_ranks: int, folder: Path, meanwhile: Callable[[], Any]) -> Any:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from rayrlhf.data.texts import read_texts
 from rayrlhf.models.init import ModelShape, init_model_folder
+from rayrlhf.models.texts import read_texts
 
 PROMPTS = Path(__file__).parents[2] / "data/sample/prompts.jsonl"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rayrlhf.data.records import Answer, Origin, Preference, PromptText, Record
+from rayrlhf.data.ingest.records import Answer, Origin, Preference, PromptText, Record
 
 
 def at(line: int, **origin: Any) -> Origin:

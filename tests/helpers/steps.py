@@ -9,16 +9,16 @@ import torch
 
 from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.algorithms.preference import DPO
-from rayrlhf.data.sequences import Sequences
+from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import load_tokenizer
+from rayrlhf.training.dpo import DPOWorker
+from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.offline_worker import merge_reports
+from rayrlhf.training.parallel import Ranks, whole
+from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
+from rayrlhf.training.sft import SFTWorker
 from rayrlhf.types import Batch, Rollouts
-from rayrlhf.workers.dpo import DPOWorker
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
-from rayrlhf.workers.offline import merge_reports
-from rayrlhf.workers.parallel import Ranks, whole
-from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker
-from rayrlhf.workers.sft import SFTWorker
-from rayrlhf.workers.trainee import OptimizerConfig, TrainingConfig
 
 LOSSES = {
     "policy": "policy/loss",

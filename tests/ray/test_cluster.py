@@ -16,17 +16,17 @@ import psutil
 import pytest
 import ray
 
-from rayrlhf.actors import cluster, connection, ray_auth
+from rayrlhf.cluster import connection, local, ray_auth
 
 pytestmark = pytest.mark.ray
 
 CONNECT = """
 import ray
-from rayrlhf.actors import cluster
+from rayrlhf.cluster import local
 try:
-    cluster.connect()
+    local.connect()
     print("connected", ray.get(ray.remote(lambda: "task ran").options(num_cpus=0.1).remote()))
-except cluster.ClusterError as error:
+except local.ClusterError as error:
     print("ClusterError:", error)
 """
 
@@ -34,8 +34,8 @@ except cluster.ClusterError as error:
 JOB = """
 import subprocess, sys, time
 import ray
-from rayrlhf.actors import cluster
-cluster.connect()
+from rayrlhf.cluster import local
+local.connect()
 @ray.remote(num_cpus=0.1)
 class Holder:
     def start(self):
@@ -95,7 +95,7 @@ def surroundings(folder: Path) -> Iterator[None]:
 class Up:
     """The running cluster of this module, and what `up` said."""
 
-    record: cluster.LocalCluster
+    record: local.LocalCluster
     port: int
     said: list[str]
 
@@ -104,16 +104,16 @@ class Up:
 def up(folder: Path, surroundings: None) -> Iterator[Up]:
     port, dashboard_port = free_ports(2)
     said: list[str] = []
-    record = cluster.up(port=port, dashboard_port=dashboard_port, num_cpus=2, temp_dir=folder / "ours", say=said.append)
+    record = local.up(port=port, dashboard_port=dashboard_port, num_cpus=2, temp_dir=folder / "ours", say=said.append)
     yield Up(record, port, said)
-    cluster.down(say=said.append)
+    local.down(say=said.append)
 
 
 @pytest.fixture(scope="module")
 def open_cluster(folder: Path, surroundings: None) -> Iterator[str]:
     """A cluster of somebody else: plain `ray start --head` of a user without a token."""
     (port, dashboard_port) = free_ports(2)
-    command = cluster._start_command(port, dashboard_port, 1, None, folder / "theirs")
+    command = local._start_command(port, dashboard_port, 1, None, folder / "theirs")
     env = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_TOKEN_PATH"}
     env |= {"HOME": str(folder / "nobody"), "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     with (folder / "theirs.log").open("w") as log:
@@ -127,8 +127,8 @@ def open_cluster(folder: Path, surroundings: None) -> Iterator[str]:
 
 
 def test_nothing_up_is_said_without_a_stack_trace():
-    with pytest.raises(cluster.ClusterError, match="rayrlhf up"):
-        cluster.environment()
+    with pytest.raises(local.ClusterError, match="rayrlhf up"):
+        local.environment()
     answer = python(CONNECT, RAY_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
     assert "ClusterError: no Ray cluster answers at" in answer
     assert "ray start --head" in answer
@@ -139,22 +139,22 @@ def test_a_port_in_use_is_named_with_its_option():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(cluster.ClusterError, match=rf"port {port} .*--port {port + 1}"):
-            cluster.up(port=port, dashboard_port=free_ports(1)[0])
-        with pytest.raises(cluster.ClusterError, match=rf"port {port} .*--dashboard-port"):
-            cluster.up(port=free_ports(1)[0], dashboard_port=port)
+        with pytest.raises(local.ClusterError, match=rf"port {port} .*--port {port + 1}"):
+            local.up(port=port, dashboard_port=free_ports(1)[0])
+        with pytest.raises(local.ClusterError, match=rf"port {port} .*--dashboard-port"):
+            local.up(port=free_ports(1)[0], dashboard_port=port)
 
 
 def test_a_dashboard_url_as_ray_address_is_explained(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    with pytest.raises(cluster.ClusterError, match="RAY_API_SERVER_ADDRESS"):
+    with pytest.raises(local.ClusterError, match="RAY_API_SERVER_ADDRESS"):
         connection.find_address()
 
 
 def test_up_makes_a_token_that_only_this_user_reads_and_up_again_reuses_the_cluster(up: Up):
     assert ray_auth.token_path().stat().st_mode & 0o077 == 0
     said: list[str] = []
-    assert cluster.up(port=up.port, say=said.append) == up.record
+    assert local.up(port=up.port, say=said.append) == up.record
     assert "already up" in said[0]
 
 
@@ -172,7 +172,7 @@ def test_a_wrong_token_and_a_missing_one_are_told_apart(up: Up, folder: Path):
 
 def test_another_version_of_ray_is_named(up: Up, monkeypatch):
     monkeypatch.setattr(ray, "__version__", "2.59.0")
-    with pytest.raises(cluster.ClusterError, match=r"runs Ray .*this process 2\.59\.0.*pip install"):
+    with pytest.raises(local.ClusterError, match=r"runs Ray .*this process 2\.59\.0.*pip install"):
         connection.check_access(up.record.address)
 
 
@@ -187,7 +187,7 @@ def test_down_ends_a_job_and_all_it_started_and_nothing_else(up: Up, open_cluste
     work.mkdir()
     (work / "job.py").write_text(JOB)
     submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", str(work)]
-    env = {**os.environ, **cluster.environment(), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, **local.environment(), "PYTHONUNBUFFERED": "1"}
     with (folder / "job.log").open("w") as log:
         client = subprocess.Popen([*submit, "--", "python", "job.py"], env=env, stdout=log, stderr=log)
     request.addfinalizer(client.kill)
@@ -197,7 +197,7 @@ def test_down_ends_a_job_and_all_it_started_and_nothing_else(up: Up, open_cluste
     holder = psutil.Process(int(read().split("started ")[1].split()[0]))
     members = [holder, *(process.find() for process in (up.record.root, *up.record.core))]
 
-    assert cluster.down(say=up.said.append)
+    assert local.down(say=up.said.append)
 
     assert not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in members)
     assert not connection.state_path().exists()
@@ -211,7 +211,7 @@ def test_down_never_touches_a_process_that_took_a_recorded_number(folder: Path, 
         stale = {"pid": innocent.pid, "created": 1.0}
         record = {"address": "127.0.0.1:1", "dashboard_url": "", "temp_dir": "", "log": "", "mark": "none"}
         connection.state_path().write_text(json.dumps({**record, "root": stale, "core": [stale]}))
-        assert not cluster.down(say=lambda line: None)
+        assert not local.down(say=lambda line: None)
         assert innocent.poll() is None
         innocent.kill()
     assert not connection.state_path().exists()

@@ -8,11 +8,11 @@ import pyarrow.parquet
 import pytest
 from made_models import make_model
 
-from rayrlhf.actors.placement import PlacementError
-from rayrlhf.actors.ppo_config import PPOConfig
+from rayrlhf.cluster.placement import PlacementError
 from rayrlhf.config import UserError
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.loop import run_ppo
 from rayrlhf.run_directory import RunDirectory
-from rayrlhf.stages.ppo import run_ppo
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_cluster")]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from rayrlhf.stages.dpo import DPOConfig, run_dpo
-from rayrlhf.stages.offline import Stage, run_offline
-from rayrlhf.stages.reward_model import RewardModelConfig, run_reward_model
-from rayrlhf.stages.sft import STAGE, SFTConfig, run_sft
-from rayrlhf.workers.parallel import Ranks
-from rayrlhf.workers.sft import SFTWorker
+from rayrlhf.offline.dpo import DPOConfig, run_dpo
+from rayrlhf.offline.reward_model import RewardModelConfig, run_reward_model
+from rayrlhf.offline.sft import STAGE, SFTConfig, run_sft
+from rayrlhf.offline.stage import Stage, run_offline
+from rayrlhf.training.parallel import Ranks
+from rayrlhf.training.sft import SFTWorker
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_cluster")]
 

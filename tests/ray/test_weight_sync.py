@@ -26,13 +26,13 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     from rayrlhf.engines import Adapters, Sampling, VllmEngineConfig
     from rayrlhf.models import LoraConfig, Policy
     from rayrlhf.models.lora import add_adapters, target_names
-    from rayrlhf.rollout.leases import Assignment
+    from rayrlhf.pool.leases import Assignment
+    from rayrlhf.training.forward import row_tensors
+    from rayrlhf.training.parallel import Ranks
     from rayrlhf.types import Prompt, SampleRequest
     from rayrlhf.weights.buckets import pack
     from rayrlhf.workers.credit import logprob_gap
-    from rayrlhf.workers.parallel import Ranks
     from rayrlhf.workers.sampler import Sampler, Weights
-    from rayrlhf.workers.scoring import row_tensors
 
     sampling = Sampling(max_completion_length=12)
     policy = Policy.load(folder)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
+from rayrlhf.cli.check import config_class
 from rayrlhf.config import Config, ConfigError, load_config
-from rayrlhf.stages.check import config_class
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

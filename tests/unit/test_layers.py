@@ -12,19 +12,20 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "rayrlhf"
 
 LAYERS = (
-    ("types", "config", "functional", "machine", "models", "metrics", "run_directory", "checkpoint"),
-    ("algorithms", "rewards", "data"),
-    ("engines", "weights"),
-    ("workers", "rollout"),
-    ("actors",),
-    ("stages",),
-    ("doctor",),
+    ("types", "config", "functional", "metrics", "run_directory", "checkpoint"),
+    ("algorithms", "weights"),
+    ("data",),
+    ("models", "rewards"),
+    ("training", "engines"),
+    ("pool", "cluster"),
+    ("workers",),
+    ("ppo", "offline", "demo"),
     ("cli",),
 )
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
-RAY_MAY_BE_IN = ("actors/", "stages/offline.py", "doctor.py")
-VLLM_MAY_BE_IN = ("engines/vllm.py", "engines/vllm_adapters.py", "weights/object_store.py", "doctor.py")
+RAY_MAY_BE_IN = ("cluster/", "ppo/", "offline/stage.py")
+VLLM_MAY_BE_IN = ("engines/vllm/", "cluster/doctor.py")
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -87,12 +88,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ray.actor
 def later():
-    from rayrlhf.stages import ppo
-    from rayrlhf import actors
+    from rayrlhf.ppo import loop as ppo
+    from rayrlhf import cluster
     import importlib
     importlib.import_module("vllm.config")
 """
-    assert parts_imported(source) == {"stages", "actors"}
+    assert parts_imported(source) == {"ppo", "cluster"}
     assert imports_package(source, "ray")
     assert imports_package(source, "vllm")
     assert not imports_package("import rayrlhf.types", "ray")
@@ -109,20 +110,20 @@ print(json.dumps([seconds, sorted({{name.split(".")[0] for name in sys.modules}}
 PURE = (
     "rayrlhf.types",
     "rayrlhf.config",
-    "rayrlhf.data.reader",
-    "rayrlhf.data.tokens",
-    "rayrlhf.data.prepare",
-    "rayrlhf.data.cleaning",
-    "rayrlhf.data.batching",
-    "rayrlhf.data.splits",
+    "rayrlhf.data.ingest.reader",
+    "rayrlhf.data.tokens.tokenise",
+    "rayrlhf.data.tokens.prepare",
+    "rayrlhf.data.cleaning.rules",
+    "rayrlhf.training.batching",
+    "rayrlhf.data.tokens.splits",
     "rayrlhf.data.templates",
     "rayrlhf.rewards",
-    "rayrlhf.rollout.goodput",
-    "rayrlhf.rollout.pool",
-    "rayrlhf.rollout.requests",
+    "rayrlhf.pool.goodput",
+    "rayrlhf.pool.pool",
+    "rayrlhf.pool.requests",
     "rayrlhf.run_directory",
     "rayrlhf.checkpoint",
-    "rayrlhf.machine",
+    "rayrlhf.cluster.machine",
     "rayrlhf.engines",
     "rayrlhf.weights.store",
     "rayrlhf.workers.sampler",
@@ -139,7 +140,7 @@ def test_pure_layers_import_in_under_a_second_without_torch_ray_or_vllm(modules)
 
 
 def test_what_needs_torch_still_needs_neither_ray_nor_vllm():
-    modules = "rayrlhf.workers.learner, rayrlhf.workers.sft, rayrlhf.workers.credit"
+    modules = "rayrlhf.workers.learner, rayrlhf.training.sft, rayrlhf.workers.credit"
     answer = subprocess.run(
         [sys.executable, "-c", PROBE.format(module=modules)], capture_output=True, text=True, check=True
     ).stdout

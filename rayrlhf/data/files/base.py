@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from rayrlhf.config import Config
-from rayrlhf.data.account import DataError
+from rayrlhf.data.ingest.account import DataError
 
 ASCII = "".join(map(chr, range(32, 127))) + "\t\r\n"
 CHUNK_BYTES = 1 << 19

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.files.base import Chunk, Decoding
 from rayrlhf.data.files.json_array import json_array_chunks
 from rayrlhf.data.files.json_lines import json_lines_chunks
 from rayrlhf.data.files.plain_text import CHAT_START, chat_chunks, line_chunks
 from rayrlhf.data.files.table import csv_chunks, parquet_chunks
+from rayrlhf.data.ingest.account import DataError
 
 HEAD_BYTES = 1 << 16
 SPACE = b" \t\r\n"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.files.base import CHUNK_ROWS, Chunk
+from rayrlhf.data.ingest.account import DataError
 
 
 def hub_chunks(dataset: str, subset: str | None, split: str, revision: str | None, streaming: bool) -> Iterator[Chunk]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.files.base import CHUNK_BYTES, BadRow, Chunk, Decoding
 from rayrlhf.data.files.json_lines import half_character, is_cut
+from rayrlhf.data.ingest.account import DataError
 
 SPACE = re.compile(r"[ \t\r\n]*")
 LONGEST_TOKEN = 16

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.files.base import CHUNK_ROWS, BadRow, Chunk, Decoding
+from rayrlhf.data.ingest.account import DataError
 
 LONGEST_CELL = 1 << 24
 """Characters. A quote that is never closed would otherwise take the rest of a large file into memory."""

@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from rayrlhf.data.account import Rejected
 from rayrlhf.data.files.base import BadRow
 from rayrlhf.data.files.json_lines import parse
-from rayrlhf.data.records import Answer, Kind, Message, Origin, Preference, PromptText, Record
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import Answer, Kind, Message, Origin, Preference, PromptText, Record
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class Row(BaseModel):

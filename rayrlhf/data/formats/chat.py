@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from rayrlhf.data.account import Rejected
 from rayrlhf.data.formats.base import FromCell, Row, Turn, several
-from rayrlhf.data.records import Answer, Kind, Origin, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class Chat(Row):

@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
-from rayrlhf.data.account import Rejected
 from rayrlhf.data.files.json_lines import parse
 from rayrlhf.data.formats.base import FromCell, Row, Turn
-from rayrlhf.data.records import Kind, Message, Origin, Preference, PromptText, visible
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import Kind, Message, Origin, Preference, PromptText, visible
+from rayrlhf.data.ingest.rules import RowRules
 
 
 def _from_cell(value: Any) -> Any:

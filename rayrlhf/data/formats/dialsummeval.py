@@ -11,11 +11,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from rayrlhf.data.account import Rejected
 from rayrlhf.data.formats.base import FromCell, GroupedRow, Score
-from rayrlhf.data.pairing import pair_by_score
-from rayrlhf.data.records import Kind, Origin, Preference, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.pairing import pair_by_score
+from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class DialSummEval(GroupedRow):

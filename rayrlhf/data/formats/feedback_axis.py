@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 
 from rayrlhf.data.formats.base import FromCell, Row
 from rayrlhf.data.formats.feedback_comparison import FeedbackInfo, FeedbackText
-from rayrlhf.data.records import Answer, Kind, Origin, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class FeedbackAxis(Row):

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from rayrlhf.data.formats.base import FromCell, Row, Whole, pairs_of
-from rayrlhf.data.pairing import chosen_index
-from rayrlhf.data.records import Kind, Origin, Preference, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.pairing import chosen_index
+from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class FeedbackText(BaseModel):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Literal
 
-from rayrlhf.data.account import Rejected
 from rayrlhf.data.formats.base import Row
 from rayrlhf.data.formats.chat_pair import common_prompt, split_answer
-from rayrlhf.data.records import Kind, Message, Origin, Preference, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import Kind, Message, Origin, Preference, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}

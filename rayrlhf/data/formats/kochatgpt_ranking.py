@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from rayrlhf.data.formats.base import FromCell, Row, Whole, pairs_of
-from rayrlhf.data.pairing import pairs_of_ranking
-from rayrlhf.data.records import Kind, Origin, Preference, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.pairing import pairs_of_ranking
+from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 COMPLETION = re.compile(r"completion_(\d{1,3})")
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from rayrlhf.data.formats.base import Row
-from rayrlhf.data.records import Answer, Kind, Origin, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class KochatgptSFT(Row):

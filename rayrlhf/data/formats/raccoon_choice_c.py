@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row, pairs_of
-from rayrlhf.data.records import Kind, Origin, Preference, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class RaccoonChoiceC(Row):

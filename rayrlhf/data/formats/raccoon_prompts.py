@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row
-from rayrlhf.data.records import Kind, PromptText
+from rayrlhf.data.ingest.records import Kind, PromptText
 
 
 class RaccoonPrompts(Row):

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from rayrlhf.data.formats.base import FromCell, Row, several
-from rayrlhf.data.records import Answer, Kind, Origin, PromptText, Record
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText, Record
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class Instance(BaseModel):

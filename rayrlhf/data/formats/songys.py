@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row
-from rayrlhf.data.records import Answer, Kind, Origin, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class Songys(Row):

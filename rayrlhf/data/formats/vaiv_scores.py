@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row, Score, pairs_of
-from rayrlhf.data.pairing import better_of_scores
-from rayrlhf.data.records import Kind, Origin, Preference, PromptText
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.pairing import better_of_scores
+from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
+from rayrlhf.data.ingest.rules import RowRules
 
 
 class VaivScores(Row):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from rayrlhf.config import Config
-from rayrlhf.data.account import Rejected
-from rayrlhf.data.records import PromptText
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import PromptText
 
 
 class BaseTemplate(Config):

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 from jinja2 import TemplateError
 
 from rayrlhf.config import UserError
-from rayrlhf.data.account import Rejected
-from rayrlhf.data.records import PromptText
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import PromptText
 from rayrlhf.data.templates.base import BaseTemplate
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from rayrlhf.data.records import PromptText
+from rayrlhf.data.ingest.records import PromptText
 from rayrlhf.data.templates.base import TextTemplate
 
 

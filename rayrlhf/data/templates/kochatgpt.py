@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rayrlhf.data.records import PromptText
+from rayrlhf.data.ingest.records import PromptText
 from rayrlhf.data.templates.base import TextTemplate
 
 

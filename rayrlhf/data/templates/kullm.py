@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rayrlhf.data.records import PromptText
+from rayrlhf.data.ingest.records import PromptText
 from rayrlhf.data.templates.base import TextTemplate
 
 OPENING = "아래는 작업을 설명하는 명령어입니다. 요청을 적절히 완료하는 응답을 작성하세요.\n\n"

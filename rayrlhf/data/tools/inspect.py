@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.text import Text
 
-from rayrlhf.data.account import Account, Rejected
-from rayrlhf.data.reader import read_records, recognise
-from rayrlhf.data.records import PromptText, Record
+from rayrlhf.data.ingest.account import Account, Rejected
+from rayrlhf.data.ingest.reader import read_records, recognise
+from rayrlhf.data.ingest.records import PromptText, Record
 from rayrlhf.data.templates import ChatTemplate
 from rayrlhf.data.templates.base import TextTemplate
-from rayrlhf.data.tokens import SequenceLimit, tokenize
+from rayrlhf.data.tokens.tokenise import SequenceLimit, tokenize
 from rayrlhf.data.tools.options import Inputs
 from rayrlhf.data.tools.report import console
 

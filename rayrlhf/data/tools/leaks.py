@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from rayrlhf.data.account import Account
-from rayrlhf.data.near_duplicates import TfidfDuplicates
-from rayrlhf.data.progress import reading_progress
-from rayrlhf.data.reader import read_records
-from rayrlhf.data.records import Record
-from rayrlhf.data.sources import Source
+from rayrlhf.data.cleaning.near_duplicates import TfidfDuplicates
+from rayrlhf.data.ingest.account import Account
+from rayrlhf.data.ingest.progress import reading_progress
+from rayrlhf.data.ingest.reader import read_records
+from rayrlhf.data.ingest.records import Record
+from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.tools.options import Inputs
 from rayrlhf.data.tools.report import console
 

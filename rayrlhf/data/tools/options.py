@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import Field, PositiveInt
 
 from rayrlhf.config import Config, parse_config, parse_overrides
-from rayrlhf.data.account import DataError
-from rayrlhf.data.augment import Augmentation
-from rayrlhf.data.cleaning import Cleaning
+from rayrlhf.data.cleaning.augment import Augmentation
+from rayrlhf.data.cleaning.rules import Cleaning
 from rayrlhf.data.files import Decoding
-from rayrlhf.data.reader import default_kind
-from rayrlhf.data.records import Kind
-from rayrlhf.data.rules import RowRules
-from rayrlhf.data.sources import Source
+from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.reader import default_kind
+from rayrlhf.data.ingest.records import Kind
+from rayrlhf.data.ingest.rules import RowRules
+from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.templates import Template
 
 HUB_PREFIX = "hf:"

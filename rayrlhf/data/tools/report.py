@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from rayrlhf.data.account import Account
+from rayrlhf.data.ingest.account import Account
 from rayrlhf.data.tools.statistics import Statistics
 
 console = Console(highlight=False, soft_wrap=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rayrlhf.data.languages import language_of
-from rayrlhf.data.records import Record
+from rayrlhf.data.cleaning.languages import language_of
+from rayrlhf.data.ingest.records import Record
 from rayrlhf.data.templates.base import encode_texts
 
 PARTS = ("prompt", "answer", "rejected answer")

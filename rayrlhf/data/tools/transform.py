@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from rayrlhf.config import ConfigError
-from rayrlhf.data.account import Account, DataError, RejectedFile
-from rayrlhf.data.progress import reading_progress
-from rayrlhf.data.reader import read_records
-from rayrlhf.data.records import Preference, Record
-from rayrlhf.data.splits import split_of
+from rayrlhf.data.ingest.account import Account, DataError, RejectedFile
+from rayrlhf.data.ingest.progress import reading_progress
+from rayrlhf.data.ingest.reader import read_records
+from rayrlhf.data.ingest.records import Preference, Record
+from rayrlhf.data.tokens.splits import split_of
 from rayrlhf.data.tools.options import Inputs
 from rayrlhf.data.tools.report import print_account, print_files, print_statistics
 from rayrlhf.data.tools.statistics import Statistics
-from rayrlhf.data.writer import RecordWriter, write_lineage
+from rayrlhf.data.tools.writer import RecordWriter, write_lineage
 
 Rule = Callable[[Iterable[Record], Account], Iterator[Record]]
 """Records in, those that stay out; the account is told of the others."""

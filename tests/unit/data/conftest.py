@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from rayrlhf.data.account import Account, DataError, RejectedFile
-from rayrlhf.data.cleaning import Cleaning
-from rayrlhf.data.reader import read_records
-from rayrlhf.data.records import Kind, Origin, Record
-from rayrlhf.data.sources import Source
+from rayrlhf.data.cleaning.rules import Cleaning
+from rayrlhf.data.ingest.account import Account, DataError, RejectedFile
+from rayrlhf.data.ingest.reader import read_records
+from rayrlhf.data.ingest.records import Kind, Origin, Record
+from rayrlhf.data.ingest.sources import Source
 
 
 @dataclass

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.account import BAD_INPUT, MIN_ROWS_TO_JUDGE, Account, DataError, RejectedFile, describe, family
-from rayrlhf.data.records import Answer, Origin, Preference, PromptText, Record
+from rayrlhf.data.ingest.account import BAD_INPUT, MIN_ROWS_TO_JUDGE, Account, DataError, RejectedFile, describe, family
+from rayrlhf.data.ingest.records import Answer, Origin, Preference, PromptText, Record
 
 PROMPT = PromptText.of("안녕?")
 REASONS = ("empty answer", "near duplicate", "too long")

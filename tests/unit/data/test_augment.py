@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rayrlhf.data.account import Account
-from rayrlhf.data.augment import Augmentation
-from rayrlhf.data.records import Origin, Preference, PromptText
+from rayrlhf.data.cleaning.augment import Augmentation
+from rayrlhf.data.ingest.account import Account
+from rayrlhf.data.ingest.records import Origin, Preference, PromptText
 
 KINDS = ("random_words", "repeated_tail", "other_answer")
 EVERYTHING = Augmentation(share=1.0)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from rayrlhf.data import cache
-from rayrlhf.data.cache import cache_key, cache_root, find_entry, new_entry
+from rayrlhf.data.tokens import cache
+from rayrlhf.data.tokens.cache import cache_key, cache_root, find_entry, new_entry
 
 
 @pytest.fixture(autouse=True)

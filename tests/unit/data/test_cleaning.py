@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from made_records import answer, at, pair, prompt
 from pydantic import ValidationError
 
-from rayrlhf.data.cleaning import Cleaning
-from rayrlhf.data.records import Message, PromptText, Record
+from rayrlhf.data.cleaning.rules import Cleaning
+from rayrlhf.data.ingest.records import Message, PromptText, Record
 
 END = "<|endoftext|>"
 EMPTY = ["", "  \t\r\n", "\u200b", "\ufeff\u200c\u200d\u2060", "\xa0 \u200b\n", "\u3000\u2003", "\u3164\u115f"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.code_pages import lost_characters, wrong_code_page
+from rayrlhf.data.ingest.code_pages import lost_characters, wrong_code_page
 
 KOREAN = [
     "안녕하세요",

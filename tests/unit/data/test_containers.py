@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.files import BadRow, Decoding, open_chunks, table
+from rayrlhf.data.ingest.account import DataError
 
 
 def read(path, **decoding):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from made_records import answer, at, pair, prompt
 from pydantic import TypeAdapter
 
-from rayrlhf.data.account import Account
-from rayrlhf.data.cleaning import Cleaning
-from rayrlhf.data.reader import read_records
-from rayrlhf.data.records import Answer, Message, Origin, Preference, PromptText, Record
-from rayrlhf.data.sources import Source
+from rayrlhf.data.cleaning.rules import Cleaning
+from rayrlhf.data.ingest.account import Account
+from rayrlhf.data.ingest.reader import read_records
+from rayrlhf.data.ingest.records import Answer, Message, Origin, Preference, PromptText, Record
+from rayrlhf.data.ingest.sources import Source
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
 END = "<|endoftext|>"

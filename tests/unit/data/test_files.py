@@ -8,10 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.files import BadRow, Decoding, open_chunks
 from rayrlhf.data.files import json_array as arrays
 from rayrlhf.data.files import json_lines as lines
+from rayrlhf.data.ingest.account import DataError
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 VALUES = st.recursive(

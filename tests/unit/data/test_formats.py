@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.formats import FORMATS
-from rayrlhf.data.reader import recognise
-from rayrlhf.data.records import Answer, Kind, Preference, PromptText, Record
-from rayrlhf.data.sources import FileSource
+from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.reader import recognise
+from rayrlhf.data.ingest.records import Answer, Kind, Preference, PromptText, Record
+from rayrlhf.data.ingest.sources import FileSource
 
 KINDS: tuple[Kind, ...] = ("preferences", "answers", "prompts")
 NEEDED = {"preferences": "a better and a worse answer", "answers": "an answer to learn", "prompts": "a prompt"}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.reader import recognise
-from rayrlhf.data.records import Answer, Message, Preference, PromptText, Record
-from rayrlhf.data.sources import FileSource
+from rayrlhf.data.ingest.reader import recognise
+from rayrlhf.data.ingest.records import Answer, Message, Preference, PromptText, Record
+from rayrlhf.data.ingest.sources import FileSource
 
 
 def turns(*said) -> list[dict]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.account import DataError
-from rayrlhf.data.records import Preference, PromptText
+from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.records import Preference, PromptText
 
 CHOICE_A = {"article": "x", "abstract": [{"text": "a"}, {"text": "b"}], "choice": 0}
 CHOICE_B = {"original_text": "x", "summarize_0": "a", "summarize_1": "b", "choice": 0}

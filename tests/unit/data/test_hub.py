@@ -5,9 +5,9 @@ import json
 import datasets
 import pytest
 
-from rayrlhf.data.account import DataError
 from rayrlhf.data.files import hub
-from rayrlhf.data.records import Answer, Origin, PromptText
+from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.records import Answer, Origin, PromptText
 
 ROWS = [{"prompt": f"p{index}", "completion": f"c{index}"} for index in range(5)]
 ANSWERS = [Answer(PromptText.of(row["prompt"]), row["completion"]) for row in ROWS]

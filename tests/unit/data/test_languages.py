@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.languages import MAX_CHARACTERS, language_of
+from rayrlhf.data.cleaning.languages import MAX_CHARACTERS, language_of
 
 TEXTS = {
     "ko": [

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from rayrlhf.data.near_duplicates import (
+from rayrlhf.data.cleaning.near_duplicates import (
     RECALL,
     MinHashDuplicates,
     NearDuplicates,
@@ -151,7 +151,7 @@ def test_bands_are_long_enough_and_not_too_long(threshold, num_hashes):
 
 def test_minhash_finds_the_same_in_another_process():
     program = (
-        "from rayrlhf.data.near_duplicates import MinHashDuplicates\n"
+        "from rayrlhf.data.cleaning.near_duplicates import MinHashDuplicates\n"
         "texts = [f'{i % 37} {i % 11} 여행을 가고 싶어요 {i % 5}' for i in range(300)]\n"
         "print(list(MinHashDuplicates(threshold=0.7).find(texts)))"
     )

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayrlhf.data.account import DataError, Rejected
-from rayrlhf.data.pairing import better_of_scores, chosen_index, pair_by_score, pairs_of_ranking
-from rayrlhf.data.rules import RowRules
+from rayrlhf.data.ingest.account import DataError, Rejected
+from rayrlhf.data.ingest.pairing import better_of_scores, chosen_index, pair_by_score, pairs_of_ranking
+from rayrlhf.data.ingest.rules import RowRules
 
 ORDER, RANK = RowRules(ranking_is="order"), RowRules(ranking_is="rank")
 THREE_CYCLES = {(1, 2, 0), (2, 0, 1)}

@@ -7,14 +7,14 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from rayrlhf.data import prepare as module
-from rayrlhf.data.account import DataError
-from rayrlhf.data.augment import Augmentation
-from rayrlhf.data.prepare import DataConfig, prepare
-from rayrlhf.data.records import Answer, Preference, PromptText, Record
-from rayrlhf.data.splits import split_of
+from rayrlhf.data.cleaning.augment import Augmentation
+from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.records import Answer, Preference, PromptText, Record
 from rayrlhf.data.templates import KochatgptTemplate
-from rayrlhf.data.tokens import PromptLimit, SequenceLimit, tokenize
+from rayrlhf.data.tokens import prepare as module
+from rayrlhf.data.tokens.prepare import DataConfig, prepare
+from rayrlhf.data.tokens.splits import split_of
+from rayrlhf.data.tokens.tokenise import PromptLimit, SequenceLimit, tokenize
 
 ROOM = SequenceLimit(max_tokens=10_000)
 LONG_PROMPT = "질문 " * 200

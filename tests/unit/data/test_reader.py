@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from rayrlhf.data.account import Account, DataError
-from rayrlhf.data.reader import default_kind, read_records, recognise
-from rayrlhf.data.records import Answer, Origin, Preference, PromptText, Record
-from rayrlhf.data.sources import Source
+from rayrlhf.data.ingest.account import Account, DataError
+from rayrlhf.data.ingest.reader import default_kind, read_records, recognise
+from rayrlhf.data.ingest.records import Answer, Origin, Preference, PromptText, Record
+from rayrlhf.data.ingest.sources import Source
 
 ROWS = [{"prompt": "안녕하세요?", "completion": "반갑습니다."}, {"prompt": "Hello?", "completion": "Hi."}]
 ANSWERS = [Answer(PromptText.of(row["prompt"]), row["completion"]) for row in ROWS]

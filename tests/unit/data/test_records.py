@@ -2,7 +2,7 @@
 
 import pytest
 
-from rayrlhf.data.records import Message, PromptText, visible
+from rayrlhf.data.ingest.records import Message, PromptText, visible
 
 
 @pytest.mark.parametrize(

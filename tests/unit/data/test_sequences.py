@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.sequences import Sequences, SequencesWriter, map_sequences
+from rayrlhf.data.tokens.sequences import Sequences, SequencesWriter, map_sequences
 
 ROWS = [([1, 2], [3]), ([4], [5]), ([6, 7, 8], [9, 10])]
 IDS = st.lists(st.integers(0, 200_000), max_size=6)

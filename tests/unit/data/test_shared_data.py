@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rayrlhf.data.reader import default_kind, recognise
-from rayrlhf.data.records import Message, PromptText
-from rayrlhf.data.sources import FileSource
+from rayrlhf.data.ingest.reader import default_kind, recognise
+from rayrlhf.data.ingest.records import Message, PromptText
+from rayrlhf.data.ingest.sources import FileSource
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not on this machine")

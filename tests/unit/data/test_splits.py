@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.records import Message, PromptText
-from rayrlhf.data.splits import position, split_of
+from rayrlhf.data.ingest.records import Message, PromptText
+from rayrlhf.data.tokens.splits import position, split_of
 
 PROMPTS = [PromptText.of(f"질문 {index}") for index in range(4000)]
 SHARES = st.lists(st.integers(1, 20), min_size=1, max_size=5).map(lambda parts: [part / sum(parts) for part in parts])

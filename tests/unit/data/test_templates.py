@@ -8,8 +8,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from rayrlhf.config import Config, ConfigError, UserError, parse_config
-from rayrlhf.data.account import Rejected
-from rayrlhf.data.records import Message, PromptText
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import Message, PromptText
 from rayrlhf.data.templates import ChatTemplate, CustomTemplate, KochatgptTemplate, KullmTemplate, Template
 
 SHARED = Path(__file__).parents[3] / "../shared/data"

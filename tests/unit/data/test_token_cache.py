@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayrlhf.data import cache
-from rayrlhf.data import prepare as module
-from rayrlhf.data.account import DataError
-from rayrlhf.data.cache import cache_root
-from rayrlhf.data.cleaning import Cleaning
-from rayrlhf.data.prepare import DataConfig, Prepared, prepare, tokenizer_hash
-from rayrlhf.data.sources import FileSource
+from rayrlhf.data.cleaning.rules import Cleaning
+from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.sources import FileSource
 from rayrlhf.data.templates import KullmTemplate
-from rayrlhf.data.tokens import PromptLimit, SequenceLimit
+from rayrlhf.data.tokens import cache
+from rayrlhf.data.tokens import prepare as module
+from rayrlhf.data.tokens.cache import cache_root
+from rayrlhf.data.tokens.prepare import DataConfig, Prepared, prepare, tokenizer_hash
+from rayrlhf.data.tokens.tokenise import PromptLimit, SequenceLimit
 
 ROWS = [{"prompt": f"질문 {index}"} for index in range(40)]
 BAD = [{"prompt": "\u200b"}, {"prompt": "질문 1"}, {"question": "?"}]

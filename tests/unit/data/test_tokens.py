@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rayrlhf.data.account import Rejected
-from rayrlhf.data.records import Answer, Message, Preference, PromptText, Record
+from rayrlhf.data.ingest.account import Rejected
+from rayrlhf.data.ingest.records import Answer, Message, Preference, PromptText, Record
 from rayrlhf.data.templates import ChatTemplate, CustomTemplate, KullmTemplate
 from rayrlhf.data.templates.base import encode_texts
-from rayrlhf.data.tokens import PromptLimit, SequenceLimit, tokenize
+from rayrlhf.data.tokens.tokenise import PromptLimit, SequenceLimit, tokenize
 from rayrlhf.models import load_tokenizer
 
 KOGPT2 = Path(__file__).parents[3] / "../shared/data/tokenizer_kogpt2_v1"

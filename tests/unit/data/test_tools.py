@@ -72,8 +72,8 @@ def test_scores_become_pairs_with_their_lineage_and_rejected_rows(file, tmp_path
     ],
 )
 def test_what_is_written_reads_as_the_same_records(file, tmp_path, rows, suffix):
-    from rayrlhf.data.account import Account
-    from rayrlhf.data.reader import read_records
+    from rayrlhf.data.ingest.account import Account
+    from rayrlhf.data.ingest.reader import read_records
 
     def records(path):
         inputs = read_options([str(path)], [])

@@ -16,7 +16,7 @@ from rayrlhf.config import ConfigError, parse_config
 from rayrlhf.models import LoraConfig, Policy, quantized
 from rayrlhf.models.lora import add_adapters, linear_names
 from rayrlhf.models.quantized import check_4bit, empty_of
-from rayrlhf.workers.trainee import TrainingConfig
+from rayrlhf.training.model_trainer import TrainingConfig
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
 SCALE = 1 / 256

@@ -8,11 +8,11 @@ import torch
 
 from rayrlhf.algorithms import PPO, Judged
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel
+from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import Rollouts
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
-from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer, ScorerConfig
-from rayrlhf.workers.trainee import OptimizerConfig, TrainingConfig
 
 LENGTHS = [(3, 4), (2, 7), (5, 1), (1, 3), (4, 4)]
 ALL = np.arange(len(LENGTHS))

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from rayrlhf.algorithms import PPO, Judged
-from rayrlhf.data.sequences import Sequences
+from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, Policy, ScalarModel
+from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.offline_worker import seed_step
+from rayrlhf.training.parallel import Ranks
+from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
+from rayrlhf.training.sft import SFTWorker
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
-from rayrlhf.workers.offline import seed_step
-from rayrlhf.workers.parallel import Ranks
-from rayrlhf.workers.reward_model import PairwiseLoss, RewardModelWorker
-from rayrlhf.workers.sft import SFTWorker
-from rayrlhf.workers.trainee import OptimizerConfig, TrainingConfig
 
 LENGTHS = [(3, 4), (2, 7), (5, 1), (1, 3)]
 ALL = np.arange(len(LENGTHS))

@@ -6,13 +6,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rayrlhf.algorithms import GRPO, Judged
-from rayrlhf.data.sequences import Sequences
-from rayrlhf.workers.ema import WeightAverage
+from rayrlhf.data.tokens.sequences import Sequences
+from rayrlhf.training.ema import WeightAverage
+from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.parallel import Ranks
+from rayrlhf.training.ptx import PtxMix
+from rayrlhf.training.sft import SFTWorker
 from rayrlhf.workers.learner import PolicyLearner
-from rayrlhf.workers.parallel import Ranks
-from rayrlhf.workers.ptx import PtxMix
-from rayrlhf.workers.sft import SFTWorker
-from rayrlhf.workers.trainee import OptimizerConfig, TrainingConfig
 
 LENGTHS = [(3, 4), (2, 7), (5, 1), (1, 3)]
 ALL = np.arange(len(LENGTHS))

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.rewards import Judged, Reward, RewardError
+from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import Rollouts, RowShare
-from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.rewarder import Rewarder
 from rayrlhf.workers.score_share import Rejection, ScoreShare, check_rejections
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig

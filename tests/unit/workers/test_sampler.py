@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
-from rayrlhf.rollout import goodput
-from rayrlhf.rollout.leases import Answer, Assignment
+from rayrlhf.pool import goodput
+from rayrlhf.pool.leases import Answer, Assignment
 from rayrlhf.types import Prompt, SampleRequest
 from rayrlhf.workers.sampler import Sampler, Weights, assemble
 

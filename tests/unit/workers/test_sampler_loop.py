@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
-from rayrlhf.rollout.leases import Assignment, Report
+from rayrlhf.pool.leases import Assignment, Report
 from rayrlhf.types import Prompt, SampleRequest
 from rayrlhf.weights.store import Published
 from rayrlhf.workers.sampler import Sampler, Weights

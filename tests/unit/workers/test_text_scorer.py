@@ -9,8 +9,8 @@ from rayrlhf.models import ModelFolderError, ScalarModel, load_tokenizer
 from rayrlhf.models.folder import check_same_vocabulary
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.rewards import RewardError, RewardModelReward
+from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import Rollouts
-from rayrlhf.workers.parallel import Ranks
 from rayrlhf.workers.rewarder import Rewarder, decode_samples
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
 from rayrlhf.workers.text_scorer import as_rollouts

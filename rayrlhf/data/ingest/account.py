@@ -1,0 +1,239 @@
+"""The account of a data set: what became of every row. Nothing is left out without being counted here."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from rayrlhf.config import UserError
+from rayrlhf.data.ingest.records import Origin, Record
+
+
+class DataError(UserError):
+    """A data file cannot be used; the message names file, row and mend."""
+
+
+class Rejected(Exception):
+    """A row that gives no record. Raised by formats and pairing rules, caught where rows are counted."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+BAD_INPUT = frozenset(
+    {
+        "invalid UTF-8",
+        "wrong code page",
+        "half of a character",
+        "truncated JSON",
+        "invalid JSON",
+        "malformed row",
+        "another schema",
+        "missing column",
+        "wrong type",
+        "choice out of range",
+        "ranking out of range",
+        "empty prompt",
+        "empty answer",
+        "chosen equals rejected",
+        "duplicate id",
+        "refused by the template",
+    }
+)
+"""Reasons that say that a row is bad, not that a rule chose to leave it out. Only these count towards
+`max_reject_share`."""
+
+MIN_ROWS_TO_JUDGE = 1000
+"""A stream is stopped early by its share of bad rows once it has given so many."""
+
+
+class RejectedFile:
+    """JSON lines of all rejected rows: reason, detail, source, its line or row, and the content found there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    def write(self, origin: Origin, reason: str, detail: str, content: Any) -> None:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+        place = {"source": origin.source, origin.unit: origin.place}
+        entry = {"reason": reason, "detail": detail, **place, "content": content}
+        self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+@dataclass
+class Account:
+    """Rows in = rows kept + rows rejected, and the same for the records (pairs, turns) that rows give.
+
+    A row is kept if at least one of its records is; a row whose records are all rejected is rejected with the last
+    one's reason.
+    """
+
+    max_reject_share: float = 1.0
+    """More than this share of bad rows stops the reading with the table."""
+    rejected_file: RejectedFile | None = None
+    advance: Callable[[int], None] = lambda _: None
+    """Called with the number of bytes just read: progress bars."""
+    rows: int = 0
+    kept: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Rows by reason."""
+    records: int = 0
+    """Records that the rows gave."""
+    records_kept: int = 0
+    records_rejected: Counter[str] = field(default_factory=Counter)
+    by_source: dict[str, Counter[str]] = field(default_factory=dict)
+    """For each source: rows under "rows", records kept under "records"."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Where each reason was met first, and its detail."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Repairs and other things worth knowing that rejected nothing."""
+    _undecided: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Rows of several records none of which was kept yet, with how many are still to come."""
+
+    def __enter__(self) -> Account:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.rejected_file is not None:
+            self.rejected_file.close()
+
+    def read(self, source: str, num_rows: int, num_bytes: int) -> None:
+        """Rows were read. Raises DataError once too many were bad to go on."""
+        self.rows += num_rows
+        self.by_source.setdefault(source, Counter())["rows"] += num_rows
+        self.advance(num_bytes)
+        if self.rows >= MIN_ROWS_TO_JUDGE:
+            self._judge()
+
+    def reject_row(self, origin: Origin, reason: str, detail: str = "", row: Any = None) -> None:
+        """The row at `origin` gives no record."""
+        self.rejected[reason] += 1
+        self._remember(origin, reason, detail)
+        if self.rejected_file is not None:
+            self.rejected_file.write(origin, reason, detail, row)
+
+    def keep_row(self) -> None:
+        """A row is in records that are made of several rows."""
+        self.kept += 1
+
+    def made(self, records: Sequence[Record]) -> None:
+        """A row, or rows together, gave `records`."""
+        self.records += len(records)
+        origin = records[0].origin
+        if origin.siblings > 1:
+            self._undecided[origin.source, origin.place] = origin.siblings
+        if origin.notes:
+            self.notes.update(origin.notes)
+
+    def keep(self, record: Record) -> None:
+        """`record` goes to the result."""
+        origin = record.origin
+        self.records_kept += 1
+        self.by_source[origin.source]["records"] += 1
+        if origin.siblings == 1 or self._undecided.pop((origin.source, origin.place), 0):
+            self.kept += 1
+
+    def reject(self, record: Record, reason: str, detail: str = "") -> None:
+        """`record` is left out."""
+        origin = record.origin
+        self.records_rejected[reason] += 1
+        self._remember(origin, reason, detail)
+        if self.rejected_file is not None:
+            self.rejected_file.write(origin, reason, detail, describe(record))
+        if origin.siblings == 1:
+            self.rejected[reason] += 1
+        elif left := self._undecided.get((origin.source, origin.place)):
+            self._undecided[origin.source, origin.place] = left - 1
+            if left == 1:
+                del self._undecided[origin.source, origin.place]
+                self.rejected[reason] += 1
+
+    def _remember(self, origin: Origin, reason: str, detail: str) -> None:
+        if reason not in self.examples:
+            self.examples[reason] = f"{origin}: {reason}" + (f": {detail}" if detail else "")
+
+    @property
+    def num_rejected(self) -> int:
+        return self.rejected.total()
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows rejected because they are bad, not because a rule leaves them out."""
+        return sum(count for reason, count in self.rejected.items() if family(reason) in BAD_INPUT)
+
+    def finish(self) -> None:
+        """All is read. Checks the books; raises DataError if too many rows were bad or nothing is left."""
+        assert not self._undecided, "every record is kept or rejected before the account is closed"
+        assert self.rows == self.kept + self.num_rejected, f"rows in = kept + rejected: {self}"
+        assert self.records == self.records_kept + self.records_rejected.total(), f"records balance: {self}"
+        self._judge()
+        if self.rows == 0:
+            raise DataError(f"{', '.join(self.by_source) or 'the input'}: the file is empty")
+        if self.records_kept == 0:
+            first = next((f". The first: {example}" for example in self.examples.values()), "")
+            raise DataError(f"{', '.join(self.by_source)}: no usable row is left: {self}{first}")
+
+    def _judge(self) -> None:
+        share = self.bad_rows / max(1, self.rows)
+        if share > self.max_reject_share:
+            where = f"; they are in {self.rejected_file.path}" if self.rejected_file is not None else ""
+            worst = next(reason for reason, _ in self.rejected.most_common() if family(reason) in BAD_INPUT)
+            raise DataError(
+                f"{', '.join(self.by_source)}: {self.bad_rows} of {self.rows} rows are bad ({share:.1%}), more than "
+                f"max_reject_share={self.max_reject_share:g} allows{where}: {self}. The first: {self.examples[worst]}"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `summary.json` and lineage records."""
+        return {
+            "rows": self.rows,
+            "kept": self.kept,
+            "rejected": dict(self.rejected.most_common()),
+            "records": self.records,
+            "records_kept": self.records_kept,
+            "records_rejected": dict(self.records_rejected.most_common()),
+            "sources": {source: dict(counts) for source, counts in self.by_source.items()},
+            "notes": dict(self.notes.most_common()),
+        }
+
+    @staticmethod
+    def from_dict(content: dict[str, Any]) -> Account:
+        """The account that `as_dict` wrote."""
+        account = Account(by_source={source: Counter(counts) for source, counts in content["sources"].items()})
+        for name in ("rows", "kept", "records", "records_kept"):
+            setattr(account, name, content[name])
+        for name in ("rejected", "records_rejected", "notes"):
+            getattr(account, name).update(content[name])
+        return account
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.most_common())
+        text = f"{self.kept} of {self.rows} rows" + (f" (left out: {reasons})" if reasons else "")
+        return text if self.records_kept == self.kept else f"{self.records_kept} records from {text}"
+
+
+def family(reason: str) -> str:
+    """The reason without its particulars: `missing column` for `missing column: chosen`."""
+    return reason.partition(":")[0]
+
+
+def describe(record: Record) -> dict[str, Any]:
+    """A record as plain values, for people."""
+    names = {1: ("answer",), 2: ("chosen", "rejected")}.get(len(record.answers), ())
+    return {"prompt": record.prompt.text} | dict(zip(names, record.answers, strict=True))

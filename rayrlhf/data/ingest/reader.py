@@ -1,0 +1,255 @@
+"""Rows of files and data sets as records, in order; every row that gives none is counted with its reason."""
+
+from __future__ import annotations
+
+import itertools
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from rayrlhf.data.files import BadRow, Chunk
+from rayrlhf.data.formats import FORMATS, GroupedRow, Row
+from rayrlhf.data.ingest.account import Account, DataError, Rejected
+from rayrlhf.data.ingest.records import Kind, Origin, Preference, Record
+from rayrlhf.data.ingest.sources import Source
+
+NEEDED: dict[Kind, str] = {
+    "answers": "an answer to learn (completion, output, chosen, …)",
+    "preferences": "a better and a worse answer",
+    "prompts": "a prompt",
+}
+ROWS_TO_RECOGNISE = 100
+ID_NAMES = ("id", "id3", "id2")
+
+
+def read_records(sources: Sequence[Source], kind: Kind, account: Account) -> Iterator[Record]:
+    """Records of one kind from all sources, one source after the other.
+
+    The caller ends each of them with `account.keep` or `account.reject`, and then calls `account.finish`. Raises
+    DataError for a source that cannot be read, whose schema is not known, that has nothing of this kind, or that is
+    named twice: rows are told apart by their source and place.
+    """
+    check_different(sources)
+    for source in sources:
+        chunks = _chunks(source)
+        first = next(chunks)
+        row_format = _format_of(source, first)
+        if kind not in row_format.gives:
+            raise DataError(f"{source.label}: {row_format.name!r} rows have not {NEEDED[kind]}")
+        chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
+        if issubclass(row_format, GroupedRow) and kind == "preferences":
+            yield from _grouped(row_format, chunks, source, account)
+        else:
+            yield from _single(row_format, chunks, source, kind, account)
+
+
+def check_different(sources: Sequence[Source]) -> None:
+    """Raises DataError if a source is named twice."""
+    for label, count in Counter(source.label for source in sources).items():
+        if count > 1:
+            raise DataError(f"{label} is named {count} times: name it once (in a configuration, with weight: {count})")
+
+
+def recognise(source: Source) -> type[Row]:
+    """The format of a source's rows: named, or the one that most of the first rows have."""
+    return _format_of(source, next(_chunks(source)))
+
+
+def _chunks(source: Source) -> Iterator[Chunk]:
+    """The source's chunks that hold rows. Raises DataError if none does."""
+    is_empty = True
+    for chunk in source.chunks():
+        if chunk.values:
+            is_empty = False
+            yield chunk
+    if is_empty:
+        raise DataError(f"{source.label}: the file is empty" if source.kind == "file" else f"{source.label}: no rows")
+
+
+def _single(
+    row_format: type[Row], chunks: Iterable[Chunk], source: Source, kind: Kind, account: Account
+) -> Iterator[Record]:
+    rules = source.rules
+    give: Callable[[Any, Origin], Sequence[Record]] = {
+        "preferences": lambda row, origin: row.preferences(origin, rules),
+        "answers": lambda row, origin: row.answers(origin, rules),
+        "prompts": lambda row, origin: row.prompts(origin),
+    }[kind]
+    for row, origin, raw in _rows(row_format, chunks, source, account):
+        try:
+            records = give(row, origin)
+        except Rejected as rejection:
+            account.reject_row(origin, rejection.reason, rejection.detail, raw)
+            continue
+        except DataError as error:
+            raise DataError(f"{origin}: {error}") from None
+        account.made(records)
+        yield from records
+
+
+def _grouped(
+    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account
+) -> Iterator[Preference]:
+    groups: dict[str, list[tuple[Any, Origin, Any]]] = {}
+    for entry in _rows(row_format, chunks, source, account):
+        groups.setdefault(entry[0].group_key(), []).append(entry)
+    for group in groups.values():
+        pairs, unused, unmade = row_format.group_preferences(
+            [row for row, _, _ in group], [origin for _, origin, _ in group], source.rules
+        )
+        for reason, count in unmade.items():
+            account.notes[f"pairs not made: {reason}"] += count
+        for index, (_, origin, raw) in enumerate(group):
+            if index in unused:
+                account.reject_row(origin, unused[index], row=raw)
+            else:
+                account.keep_row()
+        for pair in pairs:
+            account.made([pair])
+            yield pair
+
+
+def _rows(
+    row_format: type[Row], chunks: Iterable[Chunk], source: Source, account: Account
+) -> Iterator[tuple[Any, Origin, Any]]:
+    """(row, origin, raw row) of every row that fits the format; the others are counted."""
+    validate = row_format.__pydantic_validator__.validate_python
+    columns, label = source.columns, source.label
+    is_grouped = issubclass(row_format, GroupedRow)  # an id then names the group, in each of its rows
+    for chunk in chunks:
+        account.read(label, len(chunk.values), chunk.num_bytes)
+        unit = chunk.unit
+        for raw, place in zip(chunk.values, chunk.places, strict=True):
+            origin = Origin(label, place, unit, None if is_grouped else _id_of(raw))
+            if isinstance(raw, BadRow):
+                account.reject_row(origin, raw.reason, raw.detail, raw.raw)
+                continue
+            value = raw
+            try:
+                if columns:
+                    value = _mapped(raw, columns)
+                row = validate(value)
+            except Rejected as rejection:
+                account.reject_row(origin, rejection.reason, rejection.detail, raw)
+            except ValidationError as error:
+                account.reject_row(origin, *_explain(error, row_format, value), raw)
+            else:
+                yield row, origin, raw
+
+
+def _up_to(max_rows: int | None, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    if max_rows is None:
+        yield from chunks
+        return
+    for chunk in chunks:
+        chunk = replace(chunk, values=chunk.values[:max_rows], places=chunk.places[:max_rows])
+        yield chunk
+        max_rows -= len(chunk.values)
+        if not max_rows:
+            return
+
+
+def _id_of(raw: Any) -> str | int | None:
+    if isinstance(raw, dict):
+        for name in ID_NAMES:
+            if name in raw and isinstance(raw[name], str | int):
+                found: str | int = raw[name]
+                return found
+    return None
+
+
+def _mapped(raw: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The row under the format's field names. Raises Rejected for a column that it has not."""
+    if not isinstance(raw, dict):
+        raise Rejected("malformed row", f"expected named fields, found {_short(raw)}")
+    value = dict(raw)
+    for field, column in columns.items():
+        found: Any = raw
+        for part in [column] if column in raw else column.split("."):
+            if not isinstance(found, dict) or part not in found:
+                raise Rejected(f"missing column: {column}", f"the row has {_names(raw)}")
+            found = found[part]
+        value[field] = found
+    return value
+
+
+def _format_of(source: Source, chunk: Chunk) -> type[Row]:
+    formats = [f for f in FORMATS if source.format in (None, f.name)]
+    for field in source.columns:
+        formats = [f for f in formats if f.reads(field) or field in ID_NAMES]
+        if not formats:
+            raise DataError(f"{source.label}: columns: no field of {source.format or 'any one format'} is {field!r}")
+    if source.format is not None:
+        return formats[0]
+    votes: Counter[type[Row]] = Counter()
+    problems: list[str] = []
+    for raw, place in zip(chunk.values[:ROWS_TO_RECOGNISE], chunk.places, strict=False):
+        try:
+            votes[_recognised(raw, source.columns, formats)] += 1
+        except Rejected as rejection:
+            problems.append(f"{source.label}, {chunk.unit} {place}: {rejection.reason}: {rejection.detail}")
+    if not votes:
+        raise DataError(problems[0])
+    return votes.most_common(1)[0][0]
+
+
+def _recognised(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row]]) -> type[Row]:
+    """Which of `formats` one row has. Raises Rejected if it has none."""
+    if isinstance(raw, BadRow):
+        raise Rejected(raw.reason, raw.detail)
+    value = _mapped(raw, columns)
+    for row_format in formats:
+        if row_format.recognises(value):
+            return row_format
+    known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
+    raise Rejected(
+        "unknown schema",
+        f"no known schema has the fields {_names(value)}. If they mean the same under other names, say so "
+        f"with columns, for example columns: {{prompt: {next(filter(None, map(str, value)), 'question')}}}. "
+        f"Known schemas: {known}",
+    )
+
+
+def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple[str, str]:
+    """(reason, detail) for a row that does not fit the format of its file."""
+    if not isinstance(value, dict):
+        return "malformed row", f"expected named fields, found {_short(value)}"
+    missing = row_format.missing(value)
+    if not row_format.recognises(value):
+        other = next((f for f in FORMATS if f.recognises(value)), None)
+        if other is not None and not (missing and other.required() < row_format.required()):
+            return f"another schema: {other.name}", f"the file was read as {row_format.name}"
+    if missing:
+        return f"missing column: {missing[0]}", f"the row has {_names(value)}"
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "the row"
+    if problem["type"] == "missing":
+        names = [part for part in problem["loc"] if isinstance(part, str)]
+        return f"missing column: {'.'.join(names)}", f"{field} is not there"
+    is_malformed = not problem["loc"] or problem["type"] in ("too_short", "too_long")
+    reason = "malformed row" if is_malformed else f"wrong type: {problem['loc'][0]}"
+    return reason, f"{field}: {problem['msg']} (found {_short(problem['input'])})"
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    names = [_short(name) if len(name) > 60 else name or "(no name)" for name in map(str, row)]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
+
+
+def _short(value: Any) -> str:
+    """`value` for a message; reprlib looks only at the beginning of what may be huge or deep."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def default_kind(source: Source) -> Kind:
+    """What a source is read for when nobody says: pairs if it has them, else answers, else prompts."""
+    return recognise(source).gives[0]

@@ -1,0 +1,253 @@
+"""From files to token arrays: read, clean, split, augment, tokenise. What the jobs train on, made once and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+from pydantic import Field, field_validator
+
+from rayrlhf.config import Config
+from rayrlhf.data.cleaning.augment import Augmentation
+from rayrlhf.data.cleaning.rules import Cleaning
+from rayrlhf.data.ingest.account import Account, DataError, Rejected, RejectedFile
+from rayrlhf.data.ingest.reader import check_different, read_records
+from rayrlhf.data.ingest.records import Kind, Preference, Record
+from rayrlhf.data.ingest.sources import Source
+from rayrlhf.data.templates import ChatTemplate, Template
+from rayrlhf.data.tokens.cache import cache_key, find_entry, new_entry
+from rayrlhf.data.tokens.sequences import Sequences, SequencesWriter, TokenRow, map_sequences
+from rayrlhf.data.tokens.splits import position, split_of
+from rayrlhf.data.tokens.tokenise import Limit, Tokenized, tokenize
+
+BATCH = 1024
+BATCHES_AHEAD = 2
+"""Batches being tokenised while the next one is read."""
+SIDES: dict[Kind, tuple[str, ...]] = {
+    "prompts": ("prompt",),
+    "answers": ("answer",),
+    "preferences": ("chosen", "rejected"),
+}
+
+TokenSet: TypeAlias = tuple[Sequences, ...]
+"""(prompts,), (answers,) or (chosen, rejected), with the same rows."""
+
+
+class DataConfig(Config):
+    """Data of a stage."""
+
+    train: list[Source] = Field(min_length=1)
+    """Files or data sets; a plain path is short for `{path: …}`."""
+    heldout: list[Source] = Field(default=[])
+    """What to evaluate on; without any, a share of the training prompts is held out."""
+    heldout_share: float = Field(default=0.05, ge=0, lt=1)
+    template: Template = ChatTemplate()
+    clean: Cleaning = Cleaning()
+    cache: bool = True
+    """Keep the tokens for the next run on the same data."""
+
+    @field_validator("train", "heldout")
+    @classmethod
+    def _are_different(cls, sources: list[Source]) -> list[Source]:
+        try:
+            check_different(sources)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return sources
+
+    def resolved(self) -> Self:
+        """With absolute paths, as workers in other working directories need them."""
+        parts = {"train": self.train, "heldout": self.heldout}
+        return self.model_copy(update={name: [s.resolved() for s in sources] for name, sources in parts.items()})
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of all sources that are files."""
+        return [source.path for source in (*self.train, *self.heldout) if source.kind == "file"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A stage's data as tokens."""
+
+    train: TokenSet
+    heldout: TokenSet
+    account: Account
+    sources: dict[str, str | None]
+    """Content hash of every source."""
+    rejected: Path
+    """JSON lines of the rows that were left out; absent if none was."""
+
+
+def prepare(
+    config: DataConfig,
+    kind: Kind,
+    tokenizer: Any,
+    limit: Limit,
+    seed: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Prepared:
+    """Tokens of all training and held-out records of one kind.
+
+    Rows are read, cleaned and tokenised in batches and written to files, which the result maps: a set larger than
+    memory works. Raises DataError for sources that cannot be used, and if a part has no row left.
+    """
+    sources = {source.label: source.content_hash() for source in (*config.train, *config.heldout)}
+    augmentation: Augmentation | None = getattr(config, "augment", None)
+    key = cache_key(
+        {
+            "sources": sources,
+            "data": config.model_dump(mode="json", exclude={"cache"}),
+            "kind": kind,
+            "limit": {"kind": type(limit).__name__, **limit.model_dump(include=set(type(limit).model_fields))},
+            "seed": seed,
+            "tokenizer": tokenizer_hash(tokenizer),
+        }
+    )
+    cached = config.cache and None not in sources.values()
+    if not cached:
+        key = f"{key}-{uuid.uuid4().hex[:8]}"
+    entry = find_entry(key)
+    if entry is None:
+        with new_entry(key) as folder:
+            left_out = folder.with_name(f"rejected{folder.name}.jsonl")  # stays if the rows are too bad to go on
+            with Account(config.clean.max_reject_share, RejectedFile(left_out), advance=advance) as account:
+                _Work(config, kind, tokenizer, limit, seed, augmentation, account).run(folder)
+            (folder / "account.json").write_text(json.dumps(account.as_dict(), ensure_ascii=False), encoding="utf-8")
+            if left_out.exists():
+                left_out.rename(folder / "rejected.jsonl")
+        entry = find_entry(key)
+        assert entry is not None
+    prepared = Prepared(
+        train=tuple(map_sequences(entry, f"train.{side}") for side in SIDES[kind]),
+        heldout=tuple(map_sequences(entry, f"heldout.{side}") for side in SIDES[kind]),
+        account=Account.from_dict(json.loads((entry / "account.json").read_text(encoding="utf-8"))),
+        sources=sources,
+        rejected=entry / "rejected.jsonl",
+    )
+    wanted = {"data.train": prepared.train}
+    if config.heldout or config.heldout_share:
+        wanted["data.heldout"] = prepared.heldout
+    for setting, part in wanted.items():
+        if not len(part[0]):
+            raise DataError(f"{setting}: no row is left: {prepared.account}; give it more, or raise the token limit")
+    return prepared
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """A hash of everything that decides a text's tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = json.loads(backend.to_str()) if backend is not None else {"python": repr(tokenizer)}
+    parts = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
+    parts |= {"chat_template": tokenizer.chat_template, "eos": tokenizer.eos_token}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class _Work:
+    config: DataConfig
+    kind: Kind
+    tokenizer: Any
+    limit: Limit
+    seed: int
+    augmentation: Augmentation | None
+    account: Account
+
+    def run(self, folder: Path) -> None:
+        """Write `train.*` and `heldout.*` into `folder`."""
+        config = self.config
+        with _Parts(folder, self.kind) as parts:
+            heldout_prompts = self._write(parts, config.heldout, heldout_share=1.0) if config.heldout else set()
+            train_prompts = self._write(parts, config.train, 0.0 if config.heldout else config.heldout_share)
+            if leaked := len(heldout_prompts & train_prompts):
+                self.account.notes["held-out prompts that are trained on too"] = leaked
+
+    def _write(self, parts: _Parts, sources: list[Source], heldout_share: float) -> set[int]:
+        """Write the records of `sources`; returns hashes of the prompts if some sources are only held out."""
+        account = self.account
+        weights = {source.label: source.weight for source in sources}
+        records = self.config.clean.clean(read_records(sources, self.kind, account), account)
+        train: list[Preference] = []
+        prompts: set[int] = set()
+        for batch, results in self._tokenized(records):
+            for record, result in zip(batch, results, strict=True):
+                is_heldout = split_of(record.prompt, (heldout_share, 1 - heldout_share), self.seed) == 0
+                copies = 1 if is_heldout else self._copies(record, weights[record.origin.source])
+                if isinstance(result, Rejected):
+                    account.reject(record, result.reason, result.detail)
+                elif not copies:
+                    account.reject(record, "left out by the weight of its source")
+                else:
+                    account.keep(record)
+                    parts.add("heldout" if is_heldout else "train", result, copies)
+                    if self.config.heldout:
+                        prompts.add(hash(record.prompt.key))
+                    if self.augmentation is not None and not is_heldout and isinstance(record, Preference):
+                        train.append(record)
+            parts.flush()
+        account.finish()
+        if self.augmentation is not None:
+            for _, results in self._tokenized(self.augmentation.make(train, self.seed, account)):
+                for result in results:
+                    if isinstance(result, Rejected):
+                        account.notes[f"synthetic pairs left out: {result.reason}"] += 1
+                    else:
+                        parts.add("train", result, copies=1)
+                parts.flush()
+        return prompts
+
+    def _copies(self, record: Record, weight: float) -> int:
+        """How often an epoch shows a record: the weight, rounded up or down by the record's own place."""
+        if weight == 1:
+            return 1
+        at = position(f"{record.origin}\x1e{record.prompt.key}", self.seed)
+        return int(weight) + (at < weight % 1)
+
+    def _tokenized(self, records: Iterable[Record]) -> Iterator[tuple[list[Record], list[Tokenized]]]:
+        """Batches in order. A thread encodes them, outside Python's lock and on all cores, while the next is read."""
+        stream = iter(records)
+        waiting: deque[tuple[list[Record], Future[list[Tokenized]]]] = deque()
+        with ThreadPoolExecutor(1) as pool:
+            while batch := list(islice(stream, BATCH)):
+                waiting.append((batch, pool.submit(tokenize, batch, self.config.template, self.tokenizer, self.limit)))
+                if len(waiting) > BATCHES_AHEAD:
+                    oldest, future = waiting.popleft()
+                    yield oldest, future.result()
+            for oldest, future in waiting:
+                yield oldest, future.result()
+
+
+class _Parts:
+    """Writers of the training and the held-out rows."""
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self._writers = {
+            part: [SequencesWriter(folder, f"{part}.{side}") for side in SIDES[kind]] for part in ("train", "heldout")
+        }
+        self._rows: dict[str, list[tuple[TokenRow, ...]]] = {part: [] for part in self._writers}
+
+    def __enter__(self) -> _Parts:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for writers in self._writers.values():
+            for writer in writers:
+                writer.close()
+
+    def add(self, part: str, rows: tuple[TokenRow, ...], copies: int) -> None:
+        self._rows[part] += [rows] * copies
+
+    def flush(self) -> None:
+        """Write what was added."""
+        for part, rows in self._rows.items():
+            for side, writer in enumerate(self._writers[part]):
+                writer.append([row[side] for row in rows])
+            rows.clear()

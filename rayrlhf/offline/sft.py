@@ -1,0 +1,50 @@
+"""Supervised fine-tuning on Ray Train."""
+
+from __future__ import annotations
+
+from rayrlhf.data.tokens.prepare import TokenSet
+from rayrlhf.models import load_tokenizer
+from rayrlhf.offline.config import OfflineConfig, OfflineData
+from rayrlhf.offline.stage import Stage, run_offline
+from rayrlhf.run_directory import RunDirectory
+from rayrlhf.training.parallel import Ranks
+from rayrlhf.training.sft import SFTWorker
+
+
+class SFTData(OfflineData):
+    """Prompts with answers."""
+
+    train_on_prompt: bool = False
+    """Train on the prompt's tokens too."""
+
+
+class SFTConfig(OfflineConfig):
+    """Everything `jobs/sft.py` reads."""
+
+    data: SFTData
+
+
+def run_sft(config: SFTConfig) -> RunDirectory:
+    """Fine-tune `config.model` on answers; the result is in `model/` of the run directory."""
+    return run_offline(STAGE, config)
+
+
+def _build(config: SFTConfig, total_steps: int, training: TokenSet, heldout: TokenSet, ranks: Ranks) -> SFTWorker:
+    return SFTWorker(
+        config.model,
+        load_tokenizer(config.model),
+        config.training,
+        training[0],
+        heldout[0],
+        total_steps,
+        ranks,
+        config.data.train_on_prompt,
+    )
+
+
+STAGE = Stage(
+    title="sft",
+    shown=("sft/loss", "eval/loss", "eval/perplexity", "sft/learning_rate"),
+    kind="answers",
+    build=_build,
+)

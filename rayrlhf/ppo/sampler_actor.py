@@ -1,0 +1,138 @@
+"""Sampler processes on the cluster: how one is placed, started, asked and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rayrlhf.cluster.actor_group import environment
+from rayrlhf.cluster.placement import Reservation, Resources, Seat
+from rayrlhf.cluster.processes import ProcessId
+from rayrlhf.pool.leases import Assignment, Report
+from rayrlhf.pool.runner import LinkError
+from rayrlhf.workers.sampler_loop import SamplerLoop
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a sampler's process runs."""
+
+    node: str
+    process: ProcessId
+
+
+@ray.remote(max_concurrency=4)
+class SamplerHost:
+    """An actor that holds one sampler. Its calls run in threads beside the one that steps the engine."""
+
+    def __init__(self) -> None:
+        self._loop: SamplerLoop | None = None
+
+    def whereabouts(self) -> Whereabouts:
+        """Answers once the process is there."""
+        return Whereabouts(ray.get_runtime_context().get_node_id(), ProcessId.of(psutil.Process(os.getpid())))
+
+    def start(self, factory: Callable[[], SamplerLoop], num_threads: int) -> None:
+        """Load the engine and begin."""
+        import torch
+
+        torch.set_num_threads(num_threads)
+        self._loop = factory()
+
+    def assign(self, assignments: tuple[Assignment, ...]) -> None:
+        """Hand over leases."""
+        assert self._loop is not None
+        self._loop.assign(assignments)
+
+    def report(self, timeout_s: float) -> Report:
+        """See `SamplerLoop.report`."""
+        assert self._loop is not None
+        return self._loop.report(timeout_s)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _end(process: ProcessId) -> None:
+    """End a process of this node that may not be able to end itself: one that hangs, or is stopped."""
+    if found := process.find():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.kill()
+
+
+class RayLink:
+    """One `SamplerHost` as the pool's driver sees it."""
+
+    def __init__(self, host: Any, start: tuple[Callable[[], SamplerLoop], int], release: Callable[[], None]) -> None:
+        self._host, self._start, self._release = host, start, release
+        self.whereabouts: Whereabouts | None = None
+
+    async def placed(self) -> None:
+        """Its actor runs."""
+        self.whereabouts = await _answer(self._host.whereabouts.remote())
+
+    async def ready(self) -> None:
+        """Its engine is loaded."""
+        await _answer(self._host.start.remote(*self._start))
+
+    async def assign(self, assignments: tuple[Assignment, ...]) -> None:
+        """Hand it leases."""
+        await _answer(self._host.assign.remote(assignments))
+
+    async def report(self, timeout_s: float) -> Report:
+        """Its news."""
+        report: Report = await _answer(self._host.report.remote(timeout_s))
+        return report
+
+    def kill(self) -> None:
+        """End its process on whatever node it is, and free its seat."""
+        ray.kill(self._host)
+        if self.whereabouts is not None:
+            there = NodeAffinitySchedulingStrategy(node_id=self.whereabouts.node, soft=False)
+            _end.options(scheduling_strategy=there).remote(self.whereabouts.process)
+        self._release()
+
+
+async def _answer(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise LinkError(f"its engine failed: {type(cause).__name__}: {cause}") from error
+    except ray.exceptions.RayError as error:
+        raise LinkError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+class Launcher:
+    """Starts sampler processes: on the run's reserved seats while there are any, else wherever the cluster has room."""
+
+    def __init__(self, reservation: Reservation, resources: Resources, factory: Callable[[], SamplerLoop]) -> None:
+        self._reservation, self._resources, self._factory = reservation, resources, factory
+        self._seats = list(reservation.plan.seats["sampler"])
+
+    def __call__(self, member: int) -> RayLink:
+        seat = self._seats.pop() if self._seats else None
+        host = SamplerHost.options(  # type: ignore[attr-defined]
+            name=f"sampler-{member}-{os.getpid()}",
+            runtime_env={"env_vars": environment(member, self._resources.threads)},
+            **self._reservation.options(seat or self._anywhere()),
+        ).remote()
+
+        def release() -> None:
+            if seat is not None:
+                self._seats.append(seat)
+
+        return RayLink(host, (self._factory, self._resources.threads), release)
+
+    def _anywhere(self) -> Seat:
+        return Seat(-1, self._resources.num_cpus, self._resources.num_gpus)

@@ -1,0 +1,58 @@
+"""Forward passes over a step's rollouts, shared out over ranks by one plan; used by scorers and learners alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rayrlhf.training.batching import plan_microbatches
+from rayrlhf.training.parallel import Ranks
+from rayrlhf.types import Rollouts, RowShare
+
+RowPass = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(tokens [b, t], response mask [b, t], lengths [b]) → [b], [b, t] or, of states, [b, t + 1]."""
+
+
+@torch.no_grad()
+def forward_rows(
+    rollouts: Rollouts,
+    ranks: Ranks,
+    max_tokens: int,
+    autocast: AbstractContextManager[Any],
+    row_pass: RowPass,
+) -> RowShare:
+    """Run `row_pass` over this rank's share of the rollouts, in micro-batches of `max_tokens` padded tokens."""
+    plan = plan_microbatches(rollouts.lengths, max_tokens, ranks.world_size)[ranks.rank]
+    rows: list[int] = []
+    parts: list[np.ndarray] = []
+    with autocast:
+        for microbatch in plan:
+            # A rank with nothing left still takes part: a sharded model gathers its layers in every pass.
+            taken = np.array(microbatch or [0])
+            tokens, mask, lengths = row_tensors(rollouts, taken, ranks.device)
+            result = row_pass(tokens, mask, lengths).float().cpu().numpy()
+            if not microbatch:
+                continue
+            rows.extend(microbatch)
+            if result.ndim == 2:
+                extra = result.shape[1] - tokens.shape[1]  # a row has one more state than tokens
+                padded = np.zeros((len(taken), rollouts.tokens.shape[1] + extra), dtype=np.float32)
+                padded[:, : result.shape[1]] = result
+                result = padded
+            parts.append(result)
+    empty = np.zeros((0,), dtype=np.float32)
+    return RowShare(np.array(rows, dtype=np.int64), np.concatenate(parts) if parts else empty)
+
+
+def row_tensors(rollouts: Rollouts, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """(tokens [b, t] int64, response mask [b, t], lengths [b]) of some rows, cut to their longest."""
+    lengths = rollouts.lengths[rows]
+    width = int(lengths.max())
+    tokens = torch.from_numpy(rollouts.tokens[rows, :width].astype(np.int64))
+    mask = torch.from_numpy(rollouts.response_mask[rows, :width])
+    return tokens.to(device), mask.to(device), torch.from_numpy(lengths.astype(np.int64)).to(device)

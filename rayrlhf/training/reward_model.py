@@ -1,0 +1,92 @@
+"""Reward-model training on one rank: −log σ(r_chosen − r_rejected) over pairs (Ouyang et al. 2022, eq. 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from rayrlhf.config import Config
+from rayrlhf.functional import pairwise_loss
+from rayrlhf.models import RewardStatistics, ScalarModel
+from rayrlhf.models.scalar import Pooling, pool_scores
+from rayrlhf.training.model_trainer import Trainee, TrainingConfig
+from rayrlhf.training.offline_worker import OfflineWorker, merge_reports
+from rayrlhf.training.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
+from rayrlhf.training.parallel import Ranks
+
+
+class PairwiseLoss(Config):
+    """Options of the pairwise loss."""
+
+    margin: NonNegativeFloat = 0.0
+    """Reward difference below which a pair still costs (Llama 2, section 3.2.2)."""
+    center_coef: NonNegativeFloat = 0.0
+    """Weight of (r_chosen + r_rejected)², which keeps scores around 0 (Eisenstein et al. 2023)."""
+    pooling: Pooling = "last"
+
+
+class RewardModelWorker(OfflineWorker):
+    """Trains a scalar head on pairs; (chosen, rejected) are rows of the same number."""
+
+    def __init__(
+        self,
+        model: str,
+        tokenizer: Any,
+        config: TrainingConfig,
+        loss: PairwiseLoss,
+        train: PairSet,
+        heldout: PairSet,
+        total_steps: int,
+        ranks: Ranks,
+    ) -> None:
+        loaded = ScalarModel.load(model, config.dtype, config.load_in_4bit)
+        super().__init__(Trainee(loaded, config, total_steps, ranks), tokenizer)
+        self._loss, self._train, self._heldout = loss, train, heldout
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._train[0])
+
+    def train_step(self, rows: np.ndarray) -> dict[str, float]:
+        num_pairs = len(rows)
+
+        def loss_of(picked: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+            chosen, rejected = self._scores(self._train, rows[picked])
+            loss = pairwise_loss(chosen, rejected, torch.full_like(chosen, self._loss.margin)).sum()
+            loss = (loss + self._loss.center_coef * ((chosen + rejected) ** 2).sum()) / num_pairs
+            return loss, {
+                "reward_model/loss": loss,
+                "reward_model/accuracy": (chosen > rejected).sum() / num_pairs,
+            }
+
+        report = self.trainee.step(self.plan(pair_lengths(self._train, rows)), loss_of)
+        report.shared = {f"reward_model/{name}": value for name, value in report.shared.items()}
+        return merge_reports(report, self.trainee.ranks.world_size)
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracy on the held-out pairs, beside that of "pick the longer answer", and the loss without its options."""
+        chosen, rejected = self._score_all(self._heldout)
+        return pair_metrics(self._heldout, chosen, rejected) | {
+            "eval/loss": float(np.logaddexp(0, rejected - chosen).mean())
+        }
+
+    def before_save(self) -> None:
+        """Store mean and standard deviation of the scores of all training answers in the model folder."""
+        scores = self._score_all(self._train)
+        self.trainee.inner.statistics = RewardStatistics(float(scores.mean()), float(max(scores.std(), 1e-6)))
+
+    def _score_all(self, data: PairSet) -> np.ndarray:
+        """Raw scores of every pair, [2, N]: chosen, then rejected; on every rank."""
+        self.trainee.module.eval()
+        return score_pairs(data, self.trainee.config, self.trainee.ranks, lambda rows: self._scores(data, rows))
+
+    def _scores(self, data: PairSet, rows: np.ndarray) -> Tensor:
+        """Raw scores of the given pairs, [2, b]: chosen, then rejected."""
+        tokens = stack_sides([side.padded(rows) for side in data])
+        lengths = np.concatenate([side.lengths_of(rows) for side in data])
+        outputs = self.trainee.module(self.to_device(tokens))
+        return pool_scores(outputs, self.to_device(lengths), self._loss.pooling).view(2, -1)

@@ -35,7 +35,7 @@ from rayrlhf.metrics import console
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.models.texts import read_texts
 from rayrlhf.pool.config import RolloutsConfig
-from rayrlhf.pool.leases import Answer, Assignment, Order, Report
+from rayrlhf.pool.leases import Answer, Assignment, Report, SampleBatch
 from rayrlhf.pool.pool import Pool
 from rayrlhf.pool.runner import Runner
 from rayrlhf.ppo.config import PPOConfig
@@ -43,7 +43,7 @@ from rayrlhf.ppo.factories import sampler_factory
 from rayrlhf.ppo.pool_actor import end_pool, start_pool
 from rayrlhf.ppo.sampler_actor import Launcher
 from rayrlhf.ppo.weight_store import WeightStore
-from rayrlhf.types import Prompt, Rollouts, SampleRequest
+from rayrlhf.types import Prompt, Rollouts, Sample
 from rayrlhf.workers.sampler import assemble
 
 ROOT = Path(__file__).parents[1]
@@ -99,9 +99,9 @@ def response(assignment: Assignment) -> Rollouts:
     return assemble(assignment.requests, [drawn] * len(assignment.requests))
 
 
-def order(number: int, size: int, min_version: int = 0) -> Order:
-    requests = tuple(SampleRequest(Prompt(index, tuple(range(16))), 0, seed=index) for index in range(size))
-    return Order(number, number, requests, FAKE, min_version)
+def order(number: int, size: int, min_version: int = 0) -> SampleBatch:
+    requests = tuple(Sample(Prompt(index, tuple(range(16))), 0, seed=index) for index in range(size))
+    return SampleBatch(number, number, requests, FAKE, min_version)
 
 
 def runner(num_samplers: int) -> tuple[Runner, Pool, list[FakeSampler]]:
@@ -187,7 +187,7 @@ class Publisher:
 
 
 @ray.remote(num_cpus=1)
-def plain_generate(config: PPOConfig, batches: list[list[SampleRequest]]) -> list[float]:
+def plain_generate(config: PPOConfig, batches: list[list[Sample]]) -> list[float]:
     """Tokens per second of `LLM.generate` on each batch."""
     import torch
     from vllm import LLM, SamplingParams
@@ -220,7 +220,7 @@ def plain_generate(config: PPOConfig, batches: list[list[SampleRequest]]) -> lis
     return speeds
 
 
-def behind_pool(config: PPOConfig, batches: list[list[SampleRequest]], publish_each: bool) -> list[float]:
+def behind_pool(config: PPOConfig, batches: list[list[Sample]], publish_each: bool) -> list[float]:
     """Tokens per second of each batch, from its order until its rollouts are there; publishing counts."""
     plan = plan_placement({"sampler": config.sampler}, ())
     reservation = Reservation(plan, PlacementConfig())
@@ -235,7 +235,7 @@ def behind_pool(config: PPOConfig, batches: list[list[SampleRequest]], publish_e
             began = time.monotonic()
             if publish_each and number:
                 ray.get(store.publish.remote(number, [publisher], None))
-            wanted = Order(number, number, tuple(requests), config.sampling, number if publish_each else 0)
+            wanted = SampleBatch(number, number, tuple(requests), config.sampling, number if publish_each else 0)
             ray.get(pool.submit.remote(wanted))
             _, reference = pool.take.options(num_returns=2).remote(number)
             rollouts: Rollouts = ray.get(reference)
@@ -270,7 +270,7 @@ def real(model: Path | None, num_batches: int, rounds: int, folder: Path) -> dic
     )
     rng = np.random.default_rng(0)
     batches = [
-        [SampleRequest(Prompt(i, tuple(rng.integers(10, 1900, 24).tolist())), 0, seed=i) for i in range(128)]
+        [Sample(Prompt(i, tuple(rng.integers(10, 1900, 24).tolist())), 0, seed=i) for i in range(128)]
         for _ in range(num_batches + 1)
     ]
     variables = {"env_vars": environment(0, 1)}

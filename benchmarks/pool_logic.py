@@ -22,9 +22,9 @@ from rayrlhf.engines.base import Sampling
 from rayrlhf.metrics import console
 from rayrlhf.pool.fleet import Patience
 from rayrlhf.pool.goodput import GENERATE, LOAD_WEIGHTS
-from rayrlhf.pool.leases import Answer, Command, Lease, Order, Report, Send, Start
+from rayrlhf.pool.leases import Answer, Command, Lease, Report, SampleBatch, Send, Start
 from rayrlhf.pool.pool import Pool, PoolSettings
-from rayrlhf.types import Prompt, SampleRequest
+from rayrlhf.types import Prompt, Sample
 
 NUM_ORDERS = 2
 """As many steps as are under way at the same time with `max_staleness: 1`."""
@@ -49,10 +49,8 @@ def leases_of(commands: Sequence[Command]) -> list[tuple[int, Lease]]:
 def measure(num_samplers: int, num_groups: int, num_generations: int) -> dict[str, float]:
     """Seconds of one core by what the pool did."""
     pool = make_pool(num_samplers)
-    requests = [
-        SampleRequest(Prompt(p, (1,) * 64), s, seed=0) for p in range(num_groups) for s in range(num_generations)
-    ]
-    orders = [Order(step, step, tuple(requests), Sampling(), min_version=0) for step in range(NUM_ORDERS)]
+    requests = [Sample(Prompt(p, (1,) * 64), s, seed=0) for p in range(num_groups) for s in range(num_generations)]
+    orders = [SampleBatch(step, step, tuple(requests), Sampling(), min_version=0) for step in range(NUM_ORDERS)]
     began = time.process_time()
     under_way = deque(lease for order in orders for lease in leases_of(pool.submit(order, 0.0)))
     submitted = time.process_time()

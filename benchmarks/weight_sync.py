@@ -42,7 +42,7 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
     from rayrlhf.pool.leases import Assignment
     from rayrlhf.training.model_trainer import TrainingConfig
     from rayrlhf.training.parallel import Ranks
-    from rayrlhf.types import Prompt, SampleRequest
+    from rayrlhf.types import Prompt, Sample
     from rayrlhf.workers.learner import PolicyLearner
     from rayrlhf.workers.sampler import Sampler, Weights
 
@@ -54,7 +54,7 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
     engine = VllmEngineConfig().start(model, PROMPT_TOKENS + RESPONSE_TOKENS, sampling, 0, sent)
     sampler = Sampler(engine, "continue")
     requests = tuple(
-        SampleRequest(Prompt(i, tuple(range(100 + i, 100 + i + PROMPT_TOKENS))), 0, i) for i in range(NUM_PROMPTS)
+        Sample(Prompt(i, tuple(range(100 + i, 100 + i + PROMPT_TOKENS))), 0, i) for i in range(NUM_PROMPTS)
     )
     rows: list[dict[str, float]] = []
     for version in range(versions + 1):

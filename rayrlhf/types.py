@@ -32,7 +32,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class SampleRequest:
+class Sample:
     """One response to draw: the unit that a sampler is asked for."""
 
     prompt: Prompt
@@ -120,7 +120,7 @@ class RowShare:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainBatch:
     """A step's rollouts with credit assigned: all that the learners train on."""
 
     rollouts: Rollouts

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from rayrlhf.algorithms.base import Algorithm, Judged
+from rayrlhf.algorithms.base import Algorithm, ScoredRollouts
 from rayrlhf.algorithms.grpo import GRPO, DrGRPO
 from rayrlhf.algorithms.ppo import PPO
 from rayrlhf.algorithms.reinforce_pp import ReinforcePP, ReinforcePPBaseline
@@ -31,8 +31,8 @@ __all__ = [
     "Algorithm",
     "AnyAlgorithm",
     "DrGRPO",
-    "Judged",
     "ReMax",
     "ReinforcePP",
     "ReinforcePPBaseline",
+    "ScoredRollouts",
 ]

@@ -15,11 +15,11 @@ from torch import Tensor
 from rayrlhf.algorithms.policy_loss import PolicyLoss
 from rayrlhf.config import Config
 from rayrlhf.functional import masked_mean, masked_whiten
-from rayrlhf.types import Batch, FloatArray, Rollouts
+from rayrlhf.types import FloatArray, Rollouts, TrainBatch
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredRollouts:
     """A step's rollouts with all that was said of them; None is what the algorithm does not need."""
 
     rollouts: Rollouts
@@ -111,15 +111,15 @@ class Algorithm(PolicyLoss):
         return 1
 
     @abstractmethod
-    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
+    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
         """Token rewards [B, T], 0 outside the mask, score and KL penalty included → the credit of each token."""
 
-    def assign_credit(self, judged: Judged, kl_coef: float) -> tuple[Batch, dict[str, float]]:
+    def assign_credit(self, judged: ScoredRollouts, kl_coef: float) -> tuple[TrainBatch, dict[str, float]]:
         """A step's scores and log-probabilities → what the learners train on, and the step's metrics."""
         mask = judged.mask
         rewards = self.token_rewards(judged, mask, kl_coef)
         credit = self.credit(rewards, judged, mask)
-        batch = Batch(
+        batch = TrainBatch(
             judged.rollouts,
             judged.old_logprobs,
             torch.where(mask, credit.advantages, 0.0).numpy(),
@@ -130,7 +130,7 @@ class Algorithm(PolicyLoss):
         )
         return batch, self._metrics(judged, mask, rewards, credit, kl_coef)
 
-    def token_rewards(self, judged: Judged, mask: Tensor, kl_coef: float) -> Tensor:
+    def token_rewards(self, judged: ScoredRollouts, mask: Tensor, kl_coef: float) -> Tensor:
         """[B, T]: the score on the last response token and, if the penalty is a reward, −kl_coef · KL on every one."""
         rewards = torch.zeros(mask.shape, dtype=torch.from_numpy(judged.old_logprobs[:0].copy()).dtype)
         if self.kl_in == "reward" and judged.ref_logprobs is not None:
@@ -142,7 +142,7 @@ class Algorithm(PolicyLoss):
         rewards[torch.arange(len(judged.rollouts)), last] += torch.from_numpy(self.final_scores(judged))
         return rewards
 
-    def final_scores(self, judged: Judged) -> FloatArray:
+    def final_scores(self, judged: ScoredRollouts) -> FloatArray:
         """[B]: scores after clipping and penalties."""
         rollouts = judged.rollouts
         scores: FloatArray = np.array(judged.scores, dtype=judged.old_logprobs.dtype)
@@ -166,7 +166,7 @@ class Algorithm(PolicyLoss):
         return kl_coef * (1 + error * min(1.0, num_samples / self.kl_horizon))
 
     def _metrics(
-        self, judged: Judged, mask: Tensor, rewards: Tensor, credit: Credit, kl_coef: float
+        self, judged: ScoredRollouts, mask: Tensor, rewards: Tensor, credit: Credit, kl_coef: float
     ) -> dict[str, float]:
         scores, rollouts = judged.scores, judged.rollouts
         metrics = {
@@ -192,7 +192,7 @@ class Algorithm(PolicyLoss):
         return metrics
 
 
-def _log_ratio(judged: Judged) -> Tensor:
+def _log_ratio(judged: ScoredRollouts) -> Tensor:
     """log π_old − log π_ref, [B, T]."""
     assert judged.ref_logprobs is not None
     return torch.from_numpy(judged.old_logprobs - judged.ref_logprobs)

@@ -13,7 +13,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from rayrlhf.algorithms.base import Algorithm, Credit, Judged
+from rayrlhf.algorithms.base import Algorithm, Credit, ScoredRollouts
 from rayrlhf.algorithms.policy_loss import Aggregation
 from rayrlhf.config import Config
 from rayrlhf.functional import KLEstimator, group_mean, group_std, returns_to_go
@@ -46,7 +46,7 @@ class GroupAlgorithm(Algorithm):
     def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
         """What each response earned, [B], and its group's number → its advantage, [B]."""
 
-    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
+    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
         if self.baseline_of == "return":
             return Credit(self.compare(rewards.sum(1), judged.groups).unsqueeze(1).expand(mask.shape))
         scores = torch.from_numpy(self.final_scores(judged))

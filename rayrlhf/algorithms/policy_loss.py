@@ -31,7 +31,7 @@ class TokenTensors:
     engine_logprobs: Tensor
     advantages: Tensor
     ref_logprobs: Tensor | None = None
-    values: Tensor | None = None  # [B, T + 1], as in `Batch`
+    values: Tensor | None = None  # [B, T + 1], as in `TrainBatch`
     returns: Tensor | None = None  # [B, T + 1]
     value_mask: Tensor | None = None  # [B, T + 1]
 

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rayrlhf.algorithms.base import Algorithm, Credit, Judged
+from rayrlhf.algorithms.base import Algorithm, Credit, ScoredRollouts
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors, token_weights
 from rayrlhf.functional import gae, masked_sum, masked_whiten, sequence_mean
 from rayrlhf.types import StepSize
@@ -52,7 +52,7 @@ class PPO(Algorithm):
     def first_policy_step(self) -> int:
         return self.critic_warmup_steps
 
-    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
+    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
         assert judged.values is not None, "PPO needs the critic's values"
         states = pad(mask, (0, 1))
         if self.advantage == "sequence":
@@ -70,7 +70,7 @@ class PPO(Algorithm):
             advantages = self.whiten(advantages, mask)
         return Credit(advantages, returns, values, learnt)
 
-    def _move_scores(self, rewards: Tensor, judged: Judged, states: Tensor) -> tuple[Tensor, Tensor]:
+    def _move_scores(self, rewards: Tensor, judged: ScoredRollouts, states: Tensor) -> tuple[Tensor, Tensor]:
         """(rewards, states) with the scores of all but the longest responses one state later."""
         lengths = torch.from_numpy(judged.rollouts.lengths).long()
         response_lengths = judged.rollouts.response_lengths

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rayrlhf.algorithms.base import Algorithm, Credit, Judged
+from rayrlhf.algorithms.base import Algorithm, Credit, ScoredRollouts
 from rayrlhf.functional import returns_to_go
 
 
@@ -18,7 +18,7 @@ class ReMax(Algorithm):
 
     kind: Literal["remax"] = "remax"
 
-    def credit(self, rewards: Tensor, judged: Judged, mask: Tensor) -> Credit:
+    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
         assert judged.baselines is not None, "ReMax needs the greedy responses' scores"
         baselines = torch.from_numpy(judged.baselines).to(rewards.dtype)
         return Credit(returns_to_go(rewards, mask, gamma=1.0) - baselines.unsqueeze(1))

@@ -1,4 +1,4 @@
-"""Groups of Ray actors: `Host` puts any plain worker in an actor, `Group` is the actors of one role.
+"""Groups of Ray actors: `Host` puts any plain worker in an actor, `ActorGroup` is the actors of one role.
 
 A method's arguments may be object references: Ray hands the worker their values, straight from the object store, and
 what a method returns stays there until someone asks for it.
@@ -88,7 +88,7 @@ class RoleFactory:
     """Whether a worker that died can be made anew from nothing but this."""
 
 
-class Group:
+class ActorGroup:
     """The actors of one role."""
 
     def __init__(

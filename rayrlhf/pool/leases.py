@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rayrlhf.engines.base import Sampling
 from rayrlhf.pool import goodput
 from rayrlhf.pool.ledger import Key
-from rayrlhf.types import SampleRequest
+from rayrlhf.types import Sample
 
 Purpose = Literal["train", "baseline", "evaluate"]
 
@@ -19,13 +19,13 @@ OnUpdate = Literal["continue", "finish"]
 
 
 @dataclass(frozen=True)
-class Order:
+class SampleBatch:
     """Samples that the loop asks for together."""
 
     id: int
     step: int
     """Whose turn it is for: earlier steps are served first."""
-    requests: tuple[SampleRequest, ...]
+    requests: tuple[Sample, ...]
     sampling: Sampling
     min_version: int
     """Tokens drawn with older weights are not accepted. Versions begin at 0: −1 is no weights at all."""
@@ -35,9 +35,9 @@ class Order:
         assert self.requests, f"order {self.id} asks for nothing, so it would never be complete"
         assert self.min_version >= 0, f"order {self.id} would take samples of an engine without weights"
 
-    def groups(self) -> list[tuple[SampleRequest, ...]]:
+    def groups(self) -> list[tuple[Sample, ...]]:
         """The samples of each prompt together, in order: they share a prefix, so one sampler draws them."""
-        groups: dict[int, list[SampleRequest]] = {}
+        groups: dict[int, list[Sample]] = {}
         for request in self.requests:
             groups.setdefault(request.prompt.id, []).append(request)
         return [tuple(group) for group in groups.values()]
@@ -48,8 +48,8 @@ class Lease:
     """A group that one sampler may draw until the deadline. Its id is never given out again."""
 
     id: int
-    order: Order
-    requests: tuple[SampleRequest, ...]
+    order: SampleBatch
+    requests: tuple[Sample, ...]
     deadline: float
     """On the pool's clock, in seconds."""
 
@@ -70,7 +70,7 @@ class Assignment:
     """A lease as its sampler sees it."""
 
     lease_id: int
-    requests: tuple[SampleRequest, ...]
+    requests: tuple[Sample, ...]
     sampling: Sampling
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayrlhf.pool.fleet import Fleet, Member, Patience
-from rayrlhf.pool.leases import Answer, Command, Deliver, Kill, Lease, Order, Report, Send
+from rayrlhf.pool.leases import Answer, Command, Deliver, Kill, Lease, Report, SampleBatch, Send
 from rayrlhf.pool.ledger import Ledger, State
-from rayrlhf.types import SampleRequest
+from rayrlhf.types import Sample
 
 QUEUED_AHEAD = 1.25
 """Samples that a sampler may hold, as a multiple of what its engine works on: it never waits for the next lease."""
 
-Group = tuple[SampleRequest, ...]
+Group = tuple[Sample, ...]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PoolSettings:
 class Progress:
     """How far an order is."""
 
-    order: Order
+    order: SampleBatch
     pending: deque[Group]
     num_pending: int
     """Samples of the groups that are pending."""
@@ -75,11 +75,11 @@ class Pool:
         self.ignored: Counter[str] = Counter()
         """Answers that did not count, by reason."""
         self._orders: dict[int, Progress] = {}
-        self._taken: dict[int, Order] = {}
+        self._taken: dict[int, SampleBatch] = {}
         self._next_lease = 0
         self._last_event = now
 
-    def submit(self, order: Order, now: float) -> list[Command]:
+    def submit(self, order: SampleBatch, now: float) -> list[Command]:
         """Samples to draw."""
         self._keep_time(now)
         self.ledger.add((order.id, request.prompt.id, request.sample_id) for request in order.requests)

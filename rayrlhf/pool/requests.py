@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rayrlhf.types import Prompt, SampleRequest, sample_seed
+from rayrlhf.types import Prompt, Sample, sample_seed
 
 
 def step_requests(
     prompts: Sequence[Prompt], step: int, batch_size: int, num_generations: int, run_seed: int, first_sample: int = 0
-) -> list[SampleRequest]:
+) -> list[Sample]:
     """The `batch_size` samples of a step: every prompt once per pass over the set, each pass in its own seeded order.
 
     A prompt that a step meets twice, because the set is small, gets further sample ids. Ids begin at `first_sample`.
     """
     per_step = batch_size // num_generations
     drawn: dict[int, int] = {}
-    requests: list[SampleRequest] = []
+    requests: list[Sample] = []
     orders: dict[int, np.ndarray] = {}
     for position in range(step * per_step, (step + 1) * per_step):
         epoch, index = divmod(position, len(prompts))
@@ -28,5 +28,5 @@ def step_requests(
         for _ in range(num_generations):
             sample_id = drawn.get(prompt.id, first_sample)
             drawn[prompt.id] = sample_id + 1
-            requests.append(SampleRequest(prompt, sample_id, sample_seed(run_seed, step, prompt.id, sample_id)))
+            requests.append(Sample(prompt, sample_id, sample_seed(run_seed, step, prompt.id, sample_id)))
     return requests

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rayrlhf.config import UserError
 from rayrlhf.pool.autoscale import Autoscale, WaitShare
 from rayrlhf.pool.fleet import Phase
-from rayrlhf.pool.leases import Assignment, Command, Deliver, Fail, Kill, Order, Report, Send, Start, Stop
+from rayrlhf.pool.leases import Assignment, Command, Deliver, Fail, Kill, Report, SampleBatch, Send, Start, Stop
 from rayrlhf.pool.pool import Pool
 
 HEARTBEAT_S = 0.5
@@ -76,7 +76,7 @@ class Runner:
         """Return once a sampler is ready, and every other one that has a place. Raises PoolError."""
         await asyncio.shield(self._is_ready)
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: SampleBatch) -> None:
         """Have an order drawn."""
         self._orders[order.id] = asyncio.get_running_loop().create_future()
         if self._failure is not None:

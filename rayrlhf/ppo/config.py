@@ -90,7 +90,7 @@ class CriticRole(Resources, TrainingConfig):
 class PromptData(DataConfig, PromptLimit):
     """Prompts, and what to do with long ones."""
 
-    references: bool = False
+    gold_answers: bool = False
     """Read each prompt's answer too, for rewards that compare with it (GSM8K's solution)."""
 
 

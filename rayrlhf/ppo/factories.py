@@ -24,16 +24,16 @@ from rayrlhf.workers.sampler_loop import SamplerLoop
 from rayrlhf.workers.scorer import ReferenceScorer
 
 
-def role_factories(config: PPOConfig, references: Any, ptx_rows: Any) -> dict[str, RoleFactory]:
+def role_factories(config: PPOConfig, gold_answers: Any, ptx_rows: Any) -> dict[str, RoleFactory]:
     """For each role of the run but the samplers, and the credit assigner.
 
-    references: object reference to the prompts' known answers, if there are any; ptx_rows: to the rows of `config.ptx`.
+    gold_answers: object reference to the known answers, if there are any; ptx_rows: to the rows of `config.ptx`.
     """
     algorithm = config.algorithm
     steps = config.num_steps * config.optimizer_steps_per_step
     factories = {
         "reward": RoleFactory(
-            functools.partial(_build_rewarder, config=config, references=references), restartable=True
+            functools.partial(_build_rewarder, config=config, gold_answers=gold_answers), restartable=True
         ),
         "policy": RoleFactory(
             functools.partial(_build_policy, config=config, total_steps=steps, ptx_rows=ptx_rows), together=True
@@ -92,8 +92,8 @@ def _build_sampler(
     return SamplerLoop(Sampler(started, on_update), StoreClient(store))
 
 
-def _build_rewarder(ranks: Ranks, config: PPOConfig, references: Any) -> Rewarder:
-    known = None if references is None else ray.get(references)
+def _build_rewarder(ranks: Ranks, config: PPOConfig, gold_answers: Any) -> Rewarder:
+    known = None if gold_answers is None else ray.get(gold_answers)
     return Rewarder(config.reward.source, config.reward, config.model, known, ranks)
 
 

@@ -17,7 +17,7 @@ from rayrlhf.rewards import RewardModelReward, singles
 from rayrlhf.rewards.base import TextReward
 from rayrlhf.run_directory import resolve
 from rayrlhf.training.inputs import check_training
-from rayrlhf.types import Prompt, SampleRequest, sample_seed
+from rayrlhf.types import Prompt, Sample, sample_seed
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class PPOInputs:
     """Prompts and what is known of the models."""
 
     prompts: list[Prompt]
-    heldout: list[SampleRequest]
+    heldout: list[Sample]
     """Held-out prompts with seeds that stay the same from evaluation to evaluation."""
-    references: list[str] | None
-    """The answer of each prompt, by its id, if `data.references` asks for them."""
+    gold_answers: list[str] | None
+    """The answer of each prompt, by its id, if `data.gold_answers` asks for them."""
     data: Prepared
     ptx: Sequences | None
     """Rows of `ptx`."""
@@ -71,15 +71,15 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     if config.algorithm.needs_critic:
         check_training(config.critic_model, config.critic, "critic", config.critic.num_gpus)
     _check_sampler(config)
-    kind: Kind = "answers" if config.data.references else "prompts"
+    kind: Kind = "answers" if config.data.gold_answers else "prompts"
     data = prepare_with_progress(config.data, kind, tokenizer, config.data, config.run.seed)
     train, held_out = data.train[0], data.heldout[0]
     prompts = _prompts(train)
     heldout = [
-        SampleRequest(prompt, 0, sample_seed(config.run.seed, 0, prompt.id - len(prompts), 0))
+        Sample(prompt, 0, sample_seed(config.run.seed, 0, prompt.id - len(prompts), 0))
         for prompt in _prompts(held_out, first_id=len(prompts))[: config.evaluation.num_prompts]
     ]
-    references = [*_answers(train, tokenizer), *_answers(held_out, tokenizer)] if config.data.references else None
+    gold_answers = [*_answers(train, tokenizer), *_answers(held_out, tokenizer)] if config.data.gold_answers else None
     longest = max(len(prompt.token_ids) for prompt in [*prompts, *(request.prompt for request in heldout)])
     needed = longest + config.sampling.max_completion_length
     limit = getattr(read_model_config(config.model), "max_position_embeddings", None)
@@ -92,7 +92,7 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     return PPOInputs(
         prompts=prompts,
         heldout=heldout,
-        references=references,
+        gold_answers=gold_answers,
         data=data,
         ptx=_ptx_rows(config, tokenizer),
         eos_token_id=tokenizer.eos_token_id,
@@ -106,10 +106,10 @@ def _check_rewards(config: PPOConfig) -> None:
     for source in singles(config.reward.source):
         if isinstance(source, TextReward):
             source.start().close()
-            if source.needs_references and not config.data.references:
+            if source.needs_gold_answers and not config.data.gold_answers:
                 raise ConfigError(
                     f"reward.source: {type(source).__name__} compares responses with the data's answers: "
-                    "set data.references=true, and give data with answers"
+                    "set data.gold_answers=true, and give data with answers"
                 )
 
 

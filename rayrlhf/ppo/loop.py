@@ -20,7 +20,7 @@ from rayrlhf.ppo.recorder import LoopClock, SamplingFigures
 from rayrlhf.ppo.roles import Roles
 from rayrlhf.ppo.sampling import Draws
 from rayrlhf.run_directory import RunDirectory
-from rayrlhf.types import SampleRequest
+from rayrlhf.types import Sample
 
 SHOWN = (
     "reward/score_mean",
@@ -53,7 +53,7 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
             Reservation(plan, config.placement),
             inputs.eos_token_id,
             inputs.max_model_len,
-            inputs.references,
+            inputs.gold_answers,
             inputs.ptx,
             log.say,
         ) as roles,
@@ -119,7 +119,7 @@ def _loop(
 
 
 def _evaluate(
-    roles: Roles, heldout: Sequence[SampleRequest], config: PPOConfig, step: int, directory: RunDirectory
+    roles: Roles, heldout: Sequence[Sample], config: PPOConfig, step: int, directory: RunDirectory
 ) -> dict[str, float]:
     """Figures on the held-out prompts; none if there are none. The same seeds each time."""
     if not heldout:

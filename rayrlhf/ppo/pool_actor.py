@@ -14,7 +14,7 @@ from rayrlhf.cluster.actor_group import wait_for
 from rayrlhf.cluster.connection import connect
 from rayrlhf.config import UserError
 from rayrlhf.pool.config import RolloutsConfig
-from rayrlhf.pool.leases import Order
+from rayrlhf.pool.leases import SampleBatch
 from rayrlhf.pool.pool import Pool, PoolSettings
 from rayrlhf.pool.runner import Runner
 from rayrlhf.pool.status import SamplerStatus, Status
@@ -68,7 +68,7 @@ class RolloutPool:
         self._runner = Runner(self._pool, self._launcher, self._config.autoscale, self._lines.append)
         await self._runner.ready()
 
-    async def submit(self, order: Order) -> None:
+    async def submit(self, order: SampleBatch) -> None:
         """Have an order drawn."""
         self._running.submit(order)
 

@@ -16,11 +16,11 @@ from typing import Any, Self
 import ray
 import torch
 
-from rayrlhf.cluster.actor_group import Group, WorkerError, wait_for
+from rayrlhf.cluster.actor_group import ActorGroup, WorkerError, wait_for
 from rayrlhf.cluster.placement import Reservation, Resources
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.engines import EngineConfig, Sampling
-from rayrlhf.pool.leases import Order, Purpose
+from rayrlhf.pool.leases import Purpose, SampleBatch
 from rayrlhf.pool.status import Status
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.factories import role_factories, sampler_factory
@@ -29,7 +29,7 @@ from rayrlhf.ppo.sampler_actor import Launcher
 from rayrlhf.ppo.weight_store import WeightStore
 from rayrlhf.training.batching import epoch_batches
 from rayrlhf.training.model_trainer import StepReport
-from rayrlhf.types import SampleRequest
+from rayrlhf.types import Sample
 
 LOOK_AFTER_S = 2.0
 """How often the loop looks after pool and store while it waits."""
@@ -45,7 +45,7 @@ class Collected:
     parts: list[Any]
     num_rows: int
     status: Status | None = None
-    orders: tuple[Order, ...] = ()
+    orders: tuple[SampleBatch, ...] = ()
     scores: list[Any] | None = None
     """The ranks' shares of the scores, if they were asked for already."""
     greedy: Collected | None = None
@@ -63,7 +63,7 @@ class Roles:
         reservation: Reservation,
         eos_token_id: int,
         max_model_len: int,
-        references: list[str] | None,
+        gold_answers: list[str] | None,
         ptx: Sequences | None,
         say: Callable[[str], None],
     ) -> None:
@@ -77,11 +77,11 @@ class Roles:
             Launcher(reservation, config.sampler, sampler_factory(config, self._store, eos_token_id, max_model_len)),
         )
         # Kept: a scorer that Ray starts again reads them once more.
-        self._inputs = (None if references is None else ray.put(references), ray.put(ptx))
+        self._inputs = (None if gold_answers is None else ray.put(gold_answers), ray.put(ptx))
         factories = role_factories(config, *self._inputs)
         resources = {**config.roles, "credit": CREDIT}
         self._groups = {
-            name: Group(name, factory, resources[name], reservation, config.timeouts.start_s)
+            name: ActorGroup(name, factory, resources[name], reservation, config.timeouts.start_s)
             for name, factory in factories.items()
         }
         self._building = {name: group.build() for name, group in self._groups.items()}
@@ -115,20 +115,20 @@ class Roles:
 
     def order(
         self,
-        requests: Sequence[SampleRequest],
+        requests: Sequence[Sample],
         step: int,
         min_version: int,
         sampling: Sampling | None = None,
         purpose: Purpose = "train",
-    ) -> Order:
+    ) -> SampleBatch:
         """Have the samplers draw y ~ π(·|x) for every request, with weights of at least `min_version`."""
         sampling = sampling or self._config.sampling
-        order = Order(self._next_order, step, tuple(requests), sampling, max(0, min_version), purpose)
+        order = SampleBatch(self._next_order, step, tuple(requests), sampling, max(0, min_version), purpose)
         self._next_order += 1
         self._wait([self._pool.submit.remote(order)], "the rollout pool")
         return order
 
-    def take(self, order: Order) -> Collected:
+    def take(self, order: SampleBatch) -> Collected:
         """An order's rollouts, once all are there."""
         status, rollouts = self._pool.take.options(num_returns=2).remote(order.id)
         began, limit = time.monotonic(), self._config.timeouts.step_s
@@ -233,7 +233,7 @@ class Roles:
         first = next((metrics for metrics in merged if "policy/ratio_mean" in metrics), None)
         return _average(merged) | ({"policy/first_ratio_mean": first["policy/ratio_mean"]} if first else {})
 
-    def evaluate(self, requests: Sequence[SampleRequest], version: int, rollouts_file: str) -> dict[str, float]:
+    def evaluate(self, requests: Sequence[Sample], version: int, rollouts_file: str) -> dict[str, float]:
         """Figures of responses to held-out prompts."""
         rollouts = self.take(self.order(requests, version, version, purpose="evaluate"))
         judged = self.judge(rollouts, with_values=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rayrlhf.algorithms.grpo import DynamicSampling, GroupAlgorithm
-from rayrlhf.pool.leases import Order
+from rayrlhf.pool.leases import SampleBatch
 from rayrlhf.pool.requests import step_requests
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.roles import Collected, Roles
@@ -18,7 +18,7 @@ class Draws:
 
     def __init__(self, config: PPOConfig, roles: Roles, prompts: Sequence[Prompt]) -> None:
         self._config, self._roles, self._prompts = config, roles, prompts
-        self._ordered: dict[int, tuple[Order, Order | None]] = {}  # by step, not yet taken
+        self._ordered: dict[int, tuple[SampleBatch, SampleBatch | None]] = {}  # by step, not yet taken
         self._next_step = 0
 
     def take(self, step: int) -> Collected:
@@ -33,7 +33,7 @@ class Draws:
             return self._until_enough(rollouts, step, algorithm.dynamic_sampling)
         return rollouts if greedy is None else replace(rollouts, greedy=self._roles.take(greedy))
 
-    def _order(self, step: int, turn: int = 0) -> tuple[Order, Order | None]:
+    def _order(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
         """y ~ π(·|x) for the prompts of the step's draw `turn`, and with greedy ones for each prompt if needed."""
         config, roles = self._config, self._roles
         requests = step_requests(

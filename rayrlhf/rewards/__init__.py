@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rayrlhf.rewards.base import Judged, RewardError, Sample
+from rayrlhf.rewards.base import RewardError, SampleText, Score
 from rayrlhf.rewards.function import FunctionReward
 from rayrlhf.rewards.http import HttpReward
 from rayrlhf.rewards.reward_model import RewardModelReward
@@ -22,12 +22,12 @@ def singles(source: Reward) -> list[SingleReward]:
 __all__ = [
     "FunctionReward",
     "HttpReward",
-    "Judged",
     "Reward",
     "RewardError",
     "RewardModelReward",
     "RulesReward",
-    "Sample",
+    "SampleText",
+    "Score",
     "SingleReward",
     "SumReward",
     "WeightedReward",

@@ -14,34 +14,34 @@ class RewardError(UserError):
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleText:
     """One response as text, with what it answers."""
 
     prompt: str
     response: str
-    reference: str | None
+    gold_answer: str | None
     """The known good answer to the prompt, if the data have one."""
     finished: bool
     """True if the response ended by itself, False if it was cut at the limit."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Score:
     """A score, or why there is none: a response without a score is rejected, never scored as 0."""
 
-    score: float | None
+    value: float | None
     reason: str = ""
     """Short and without details of the row, so that equal reasons can be counted."""
     trace: str = ""
     """The details: a traceback, or what a server answered."""
     parts: dict[str, float] = field(default_factory=dict)
-    """The scores that `score` is made of, by name, before weighting."""
+    """The scores that `value` is made of, by name, before weighting."""
 
 
 class Judge:
     """A reward that is ready to score."""
 
-    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+    def judge(self, samples: Sequence[SampleText]) -> list[Score]:
         """One result per sample, in order."""
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class TextReward(BaseReward):
     """Settings of a reward that needs texts only, no model of ours."""
 
     @property
-    def needs_references(self) -> bool:
+    def needs_gold_answers(self) -> bool:
         """Whether nothing can be scored without the data's answers."""
         return False
 

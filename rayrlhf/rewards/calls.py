@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from rayrlhf.config import Config
-from rayrlhf.rewards.base import Judged, Sample
+from rayrlhf.rewards.base import SampleText, Score
 
 MAX_BACKOFF_S = 30.0
 
@@ -31,20 +31,20 @@ class CallError(Exception):
 
     def __init__(self, reason: str, trace: str = "", retry: bool = True, split: bool = True) -> None:
         super().__init__(reason)
-        self.judged = Judged(None, reason, trace)
+        self.judged = Score(None, reason, trace)
         self.retry = retry
         """Whether the same call may go better the next time."""
         self.split = split
         """Whether one of several rows may be what went wrong."""
 
 
-Call = Callable[[Sequence[Sample]], list[Judged]]
+Call = Callable[[Sequence[SampleText]], list[Score]]
 """One result per sample, or a CallError for all of them."""
 
 
 def judge_in_calls(
-    samples: Sequence[Sample], call: Call, rows_per_call: int, config: CallConfig, backoff_s: float = 0.0
-) -> list[Judged]:
+    samples: Sequence[SampleText], call: Call, rows_per_call: int, config: CallConfig, backoff_s: float = 0.0
+) -> list[Score]:
     """One result per sample, in order; a row without a score carries the reason of its last call.
 
     backoff_s: the wait before the first retry, doubled for each further one.
@@ -55,8 +55,8 @@ def judge_in_calls(
         return [result for chunk in judged for result in chunk]
 
 
-def _judge_chunk(samples: Sequence[Sample], call: Call, num_retries: int, backoff_s: float) -> list[Judged]:
-    results: dict[int, Judged] = {}
+def _judge_chunk(samples: Sequence[SampleText], call: Call, num_retries: int, backoff_s: float) -> list[Score]:
+    results: dict[int, Score] = {}
     missing = list(range(len(samples)))
     retry = split = True
     for attempt in range(1 + num_retries):
@@ -68,7 +68,7 @@ def _judge_chunk(samples: Sequence[Sample], call: Call, num_retries: int, backof
         except CallError as error:
             results |= dict.fromkeys(asked, error.judged)
             retry, split = error.retry, error.split
-        missing = [row for row in asked if results[row].score is None]
+        missing = [row for row in asked if results[row].value is None]
         if not missing or not retry:
             break
     if split and len(asked) > 1:

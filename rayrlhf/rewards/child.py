@@ -3,7 +3,7 @@
 It ends when its standard input closes, in the middle of a call too: when the process that started it is gone.
 
 Run as a file, and with the standard library alone: so it starts at once and is small, and what is killed is cheap to
-replace. Samples and results are dictionaries with the fields of `Sample` and `Judged`.
+replace. Samples and results are dictionaries with the fields of `SampleText` and `Score`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-FIELDS = ("prompt", "response", "reference", "finished")
+FIELDS = ("prompt", "response", "gold_answer", "finished")
 MAX_TRACE_CHARACTERS = 4000
 FLOAT32_MAX = 3.4028234663852886e38
 
 Result = dict[str, Any]
-"""`{"score": …}`, or a `reason` and a `trace` with a score of None."""
+"""`{"value": …}`, or a `reason` and a `trace` with a value of None."""
 
 
 class LoadError(Exception):
@@ -145,7 +145,7 @@ def raised(error: BaseException) -> Result:
 
 
 def rejected(reason: str, trace: str = "") -> Result:
-    return {"score": None, "reason": reason, "trace": trace}
+    return {"value": None, "reason": reason, "trace": trace}
 
 
 def checked(value: Any) -> Result:
@@ -166,7 +166,7 @@ def checked(value: Any) -> Result:
         return rejected("the score is NaN")
     if abs(value) > FLOAT32_MAX:
         return rejected("the score is infinite, or larger than a float32")
-    return {"score": float(value)}
+    return {"value": float(value)}
 
 
 def traced(error: BaseException) -> str:

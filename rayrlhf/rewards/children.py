@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from rayrlhf.rewards import child
-from rayrlhf.rewards.base import Judged, RewardError, Sample
+from rayrlhf.rewards.base import RewardError, SampleText, Score
 from rayrlhf.rewards.calls import CallError
 
 KILL_DELAY_S = 1.0
@@ -70,7 +70,7 @@ class Child:
         self._awaits = hello["asynchronous"] and not self._setup.batched
         return bool(hello["asynchronous"])
 
-    def call(self, samples: Sequence[Sample]) -> list[Judged]:
+    def call(self, samples: Sequence[SampleText]) -> list[Score]:
         """The function's scores. Raises CallError if the process crashed or was late; the next call has a new one."""
         if self._process is None:
             try:
@@ -80,7 +80,7 @@ class Child:
         answer = self._ask(
             [vars(sample) for sample in samples], self._setup.timeout_s, KILL_DELAY_S if self._awaits else 0.0
         )
-        return [Judged(**result) for result in answer["results"]]
+        return [Score(**result) for result in answer["results"]]
 
     def _ask(self, message: Any, limit_s: float, delay_s: float = 0.0) -> dict[str, Any]:
         assert self._connection is not None

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from rayrlhf.rewards.base import Judge, Judged, Sample, TextReward
+from rayrlhf.rewards.base import Judge, SampleText, Score, TextReward
 from rayrlhf.rewards.calls import CallConfig, judge_in_calls
 from rayrlhf.rewards.children import Child, ChildSetup
 
@@ -19,7 +19,7 @@ PATH = re.compile(rf"(.+\.py|{NAME}):{NAME}")
 
 
 class FunctionReward(TextReward, CallConfig):
-    """`f(prompt=…, response=…, reference=…, finished=…, **arguments)` → a number.
+    """`f(prompt=…, response=…, gold_answer=…, finished=…, **arguments)` → a number.
 
     The function takes any of these four by name, as many as it likes, and may be `async`. It runs in processes of its
     own: one that crashes, or takes longer than `timeout_s`, is killed and replaced. What it raises, and anything that
@@ -75,12 +75,12 @@ class FunctionJudge(Judge):
         for child in reversed(self._children):
             self._idle.put(child)
 
-    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+    def judge(self, samples: Sequence[SampleText]) -> list[Score]:
         config = self._config
         rows = config.batch_size if config.batched else config.max_concurrency if self._awaits_together else 1
         return judge_in_calls(samples, self._call, rows, config)
 
-    def _call(self, samples: Sequence[Sample]) -> list[Judged]:
+    def _call(self, samples: Sequence[SampleText]) -> list[Score]:
         child = self._idle.get()
         try:
             return child.call(samples)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from rayrlhf.config import ConfigError
-from rayrlhf.rewards.base import Judge, Judged, Sample, TextReward
+from rayrlhf.rewards.base import Judge, SampleText, Score, TextReward
 from rayrlhf.rewards.calls import CallConfig, CallError, judge_in_calls
 from rayrlhf.rewards.child import checked
 
@@ -25,9 +25,9 @@ ABOUT_ROWS = (400, 413, 422)
 
 
 class HttpReward(TextReward, CallConfig):
-    """POST `{"prompts": […], "responses": […], "references": […]}` → `{"scores": […]}`, as many as responses.
+    """POST `{"prompts": […], "responses": […], "gold_answers": […]}` → `{"scores": […]}`, as many as responses.
 
-    References are null where the data have none. Connections that fail, late answers and the statuses 408, 425, 429
+    `gold_answers` are null where the data have none. Connections that fail, late answers and the statuses 408, 425, 429
     and 5xx are tried again.
     """
 
@@ -60,11 +60,11 @@ class HttpJudge(Judge):
         self._headers = {name: _header(name, value) for name, value in config.headers.items()}
         self._ssl = ssl.create_default_context()  # takes longer than many a request: made once
 
-    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+    def judge(self, samples: Sequence[SampleText]) -> list[Score]:
         config = self._config
         return judge_in_calls(samples, self._call, config.batch_size, config, config.backoff_s)
 
-    def _call(self, samples: Sequence[Sample]) -> list[Judged]:
+    def _call(self, samples: Sequence[SampleText]) -> list[Score]:
         status, body, answer = asyncio.run(self._post(samples))
         text = body[:MAX_TRACE_CHARACTERS]
         if status != 200:
@@ -77,16 +77,16 @@ class HttpJudge(Judge):
             raise CallError('the answer has no list "scores"', text)
         if len(scores) != len(samples):
             raise CallError("the answer has another number of scores than responses", text)
-        return [Judged(**checked(score)) for score in scores]
+        return [Score(**checked(score)) for score in scores]
 
-    async def _post(self, samples: Sequence[Sample]) -> tuple[int, str, Any]:
+    async def _post(self, samples: Sequence[SampleText]) -> tuple[int, str, Any]:
         """(status, body, the body read as JSON or None)."""
         import httpx
 
         content = {
             "prompts": [sample.prompt for sample in samples],
             "responses": [sample.response for sample in samples],
-            "references": [sample.reference for sample in samples],
+            "gold_answers": [sample.gold_answer for sample in samples],
         }
         # Written in ASCII: half of a surrogate pair, which JSON data may hold, has no UTF-8.
         body, headers = json.dumps(content), {"Content-Type": "application/json"} | self._headers

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from rayrlhf.config import Config
-from rayrlhf.rewards.base import Judge, Judged, Sample, TextReward
+from rayrlhf.rewards.base import Judge, SampleText, Score, TextReward
 from rayrlhf.rewards.names import check_names_differ
 from rayrlhf.rewards.numbers import final_number, is_near
 
-NO_REFERENCE = "the row has no reference"
+NO_GOLD_ANSWER = "the row has no gold answer"
 
 FORMATS = {
     "think": re.compile(r"\s*<think>(?:(?!</?think>).)*</think>(?:(?!</?think>).)*\S\s*", re.DOTALL),
@@ -38,7 +38,7 @@ class BaseRule(Config):
     name: str = ""
     """What the rule's own score is called in the metrics; empty is its kind."""
 
-    def score(self, sample: Sample) -> float:
+    def score(self, sample: SampleText) -> float:
         """From 0 to 1, before weighting. Raises CannotJudge."""
         raise NotImplementedError
 
@@ -63,28 +63,28 @@ class RegexRule(BaseRule):
             raise ValueError(f"no regular expression: {error}") from None
         return pattern
 
-    def score(self, sample: Sample) -> float:
+    def score(self, sample: SampleText) -> float:
         return float(re.search(self.pattern, sample.response if self.on == "response" else sample.prompt) is not None)
 
 
 class ExactRule(BaseRule):
-    """1 where the response equals the reference, else 0. Rows without a reference are rejected."""
+    """1 where the response equals the gold answer, else 0. Rows without a gold answer are rejected."""
 
     kind: Literal["exact"] = "exact"
     normalize: bool = True
     """Compare without regard to case, width of characters (NFKC) and amount of white space."""
 
-    def score(self, sample: Sample) -> float:
-        if sample.reference is None:
-            raise CannotJudge(NO_REFERENCE)
-        return float(self._normal(sample.response) == self._normal(sample.reference))
+    def score(self, sample: SampleText) -> float:
+        if sample.gold_answer is None:
+            raise CannotJudge(NO_GOLD_ANSWER)
+        return float(self._normal(sample.response) == self._normal(sample.gold_answer))
 
     def _normal(self, text: str) -> str:
         return " ".join(unicodedata.normalize("NFKC", text).casefold().split()) if self.normalize else text
 
 
 class NumericRule(BaseRule):
-    """1 where the response's final number is the reference's, else 0. Rows whose reference has no number are rejected.
+    """1 where the response's final number is the gold answer's, else 0. Rows whose gold answer has none are rejected.
 
     `$1,080` is 1080, `12.0` is 12, `50%` is 50; fractions are two numbers.
     """
@@ -92,16 +92,16 @@ class NumericRule(BaseRule):
     kind: Literal["numeric"] = "numeric"
     after: str | None = None
     r"""Text before the final number, such as `####` or `\boxed{`: the first number after its last occurrence counts,
-    and a response without it gets 0. Null takes the last number. In a reference the marker may be missing."""
+    and a response without it gets 0. Null takes the last number. In a gold answer the marker may be missing."""
     tolerance: NonNegativeFloat = 0.0
     """Largest difference of numbers that are called equal."""
 
-    def score(self, sample: Sample) -> float:
-        if sample.reference is None:
-            raise CannotJudge(NO_REFERENCE)
-        wanted = final_number(sample.reference, self.after, needs_marker=False)
+    def score(self, sample: SampleText) -> float:
+        if sample.gold_answer is None:
+            raise CannotJudge(NO_GOLD_ANSWER)
+        wanted = final_number(sample.gold_answer, self.after, needs_marker=False)
         if wanted is None:
-            raise CannotJudge("the row's reference has no number")
+            raise CannotJudge("the row's gold answer has no number")
         found = final_number(sample.response, self.after, needs_marker=True)
         return float(found is not None and is_near(found, wanted, self.tolerance))
 
@@ -121,7 +121,7 @@ class LengthRule(BaseRule):
             raise ValueError(f"min {self.min} is more than max {self.max}: swap them")
         return self
 
-    def score(self, sample: Sample) -> float:
+    def score(self, sample: SampleText) -> float:
         length = len(sample.response)
         outside = max(self.min - length, length - self.max, 0)
         if not outside:
@@ -139,7 +139,7 @@ class FormatRule(BaseRule):
     kind: Literal["format"] = "format"
     format: Literal["think", "think_answer", "boxed", "hashes"]
 
-    def score(self, sample: Sample) -> float:
+    def score(self, sample: SampleText) -> float:
         return float(FORMATS[self.format].fullmatch(sample.response) is not None)
 
 
@@ -162,7 +162,7 @@ class RulesReward(TextReward):
         return tuple(rule.name or rule.kind for rule in self.rules)
 
     @property
-    def needs_references(self) -> bool:
+    def needs_gold_answers(self) -> bool:
         return any(isinstance(rule, ExactRule | NumericRule) for rule in self.rules)
 
     def start(self) -> RulesJudge:
@@ -175,14 +175,14 @@ class RulesJudge(Judge):
     def __init__(self, config: RulesReward) -> None:
         self._config = config
 
-    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+    def judge(self, samples: Sequence[SampleText]) -> list[Score]:
         return [self._judge_one(sample) for sample in samples]
 
-    def _judge_one(self, sample: Sample) -> Judged:
+    def _judge_one(self, sample: SampleText) -> Score:
         rules = self._config.rules
         try:
             scores = [rule.score(sample) for rule in rules]
         except CannotJudge as error:
-            return Judged(None, str(error))
+            return Score(None, str(error))
         total = sum(rule.weight * score for rule, score in zip(rules, scores, strict=True))
-        return Judged(total, parts=dict(zip(self._config.part_names, scores, strict=True)))
+        return Score(total, parts=dict(zip(self._config.part_names, scores, strict=True)))

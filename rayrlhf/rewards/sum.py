@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from rayrlhf.config import Config
-from rayrlhf.rewards.base import BaseReward, Judged
+from rayrlhf.rewards.base import BaseReward, Score
 from rayrlhf.rewards.function import FunctionReward
 from rayrlhf.rewards.http import HttpReward
 from rayrlhf.rewards.names import check_names_differ
@@ -56,14 +56,14 @@ class SumReward(BaseReward):
         parts = [part.model_copy(update={"source": part.source.resolved()}) for part in self.parts]
         return self.model_copy(update={"parts": parts})
 
-    def combine(self, judged: Sequence[Judged]) -> Judged:
+    def combine(self, judged: Sequence[Score]) -> Score:
         """One response's results, one per part → the weighted sum, or the rejection of the first part that rejects."""
         scores: dict[str, float] = {}
         total = 0.0
         for part, result in zip(self.parts, judged, strict=True):
-            if result.score is None:
-                return Judged(None, f"{part.label}: {result.reason}", result.trace)
-            total += part.weight * result.score
-            scores[part.label] = result.score
+            if result.value is None:
+                return Score(None, f"{part.label}: {result.reason}", result.trace)
+            total += part.weight * result.value
+            scores[part.label] = result.value
             scores |= {f"{part.label}/{name}": score for name, score in result.parts.items()}
-        return Judged(total, parts=scores)
+        return Score(total, parts=scores)

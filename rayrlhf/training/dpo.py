@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rayrlhf.algorithms.preference import PairLosses, PreferenceLoss
 from rayrlhf.models import Policy
-from rayrlhf.training.model_trainer import Trainee, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
 from rayrlhf.training.offline_worker import OfflineWorker, merge_reports
 from rayrlhf.training.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
 from rayrlhf.training.parallel import Ranks, distribute
@@ -52,7 +52,7 @@ class DPOWorker(OfflineWorker):
         self._loss = loss
         self._train, self._heldout = refer(reference_model, (train, heldout), config, ranks)
         loaded = Policy.load(model, config.dtype, config.load_in_4bit)
-        super().__init__(Trainee(loaded, config, total_steps, ranks), tokenizer)
+        super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
 
     @property
     def num_rows(self) -> int:

@@ -138,7 +138,7 @@ MicroLoss = Callable[[list[int]], tuple[Tensor, dict[str, Tensor]]]
 """rows → (loss, metrics), both already divided by the denominators of the whole optimizer step."""
 
 
-class Trainee:
+class ModelTrainer:
     """A distributed module with its optimizer and schedule.
 
     `module` comes in the configuration's `dtype`; adapters and activation checkpointing need its `model`, a Hugging

@@ -1,4 +1,4 @@
-"""Workers of the offline stages, SFT, reward model and DPO: plain classes that one rank builds around a `Trainee`."""
+"""Workers of the offline stages (SFT, reward model, DPO): plain classes that one rank builds around a `ModelTrainer`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rayrlhf.training.model_trainer import StepReport, Trainee
+from rayrlhf.training.model_trainer import ModelTrainer, StepReport
 
 
 class OfflineWorker(ABC):
     """One rank of a stage that trains on a fixed data set."""
 
-    def __init__(self, trainee: Trainee, tokenizer: Any) -> None:
+    def __init__(self, trainee: ModelTrainer, tokenizer: Any) -> None:
         self.trainee = trainee
         self.tokenizer = tokenizer
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.functional import masked_sum
 from rayrlhf.models import Policy
-from rayrlhf.training.model_trainer import Trainee, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
 from rayrlhf.training.offline_worker import OfflineWorker, merge_reports, sum_over_ranks
 from rayrlhf.training.parallel import Ranks
 
@@ -32,7 +32,7 @@ class SFTWorker(OfflineWorker):
         train_on_prompt: bool = False,
     ) -> None:
         loaded = Policy.load(model, config.dtype, config.load_in_4bit)
-        super().__init__(Trainee(loaded, config, total_steps, ranks), tokenizer)
+        super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
         self._train, self._heldout, self._train_on_prompt = train, heldout, train_on_prompt
 
     @property

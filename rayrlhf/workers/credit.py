@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rayrlhf.algorithms import Algorithm, Judged
+from rayrlhf.algorithms import Algorithm, ScoredRollouts
 from rayrlhf.algorithms.moments import RunningMoments
 from rayrlhf.models import load_tokenizer
 from rayrlhf.rewards import RewardError
@@ -112,7 +112,7 @@ class CreditAssigner:
             figures["eval/kl_mean"] = float((judged.old_logprobs - judged.ref_logprobs).sum(1).mean())
         return figures
 
-    def _judged(self, given: Mapping[str, list[Any]]) -> tuple[Judged, ScoreShare]:
+    def _judged(self, given: Mapping[str, list[Any]]) -> tuple[ScoredRollouts, ScoreShare]:
         rollouts = Rollouts.concat(given["rollouts"])
 
         def merged(name: str) -> FloatArray | None:
@@ -128,7 +128,7 @@ class CreditAssigner:
             greedy_scores = ScoreShare.merge(given["greedy_scores"], len(greedy)).values
             of_prompt = dict(zip(greedy.prompt_ids.tolist(), greedy_scores.tolist(), strict=True))
             baselines = np.array([of_prompt[prompt] for prompt in rollouts.prompt_ids.tolist()], dtype=np.float32)
-        judged = Judged(
+        judged = ScoredRollouts(
             rollouts,
             scores.values,
             old_logprobs,
@@ -139,7 +139,7 @@ class CreditAssigner:
         )
         return judged, scores
 
-    def _write(self, file: str, judged: Judged, scores: ScoreShare) -> None:
+    def _write(self, file: str, judged: ScoredRollouts, scores: ScoreShare) -> None:
         """The rollouts as text, with their scores, in a Parquet file."""
         import pyarrow
         import pyarrow.parquet
@@ -147,7 +147,7 @@ class CreditAssigner:
         rollouts = judged.rollouts
         kl = judged.old_logprobs - judged.ref_logprobs if judged.ref_logprobs is not None else None
 
-        samples = decode_samples(rollouts, self._tokenizer, references=None)
+        samples = decode_samples(rollouts, self._tokenizer, gold_answers=None)
         parts = {f"score/{name}": scores.part_values[:, k] for k, name in enumerate(scores.part_names)}
         table = pyarrow.table(
             {
@@ -192,7 +192,7 @@ def _keys(rollouts: Rollouts) -> list[tuple[int, int]]:
     return list(zip(rollouts.prompt_ids.tolist(), rollouts.sample_ids.tolist(), strict=True))
 
 
-def with_scores(judged: Judged) -> Judged:
+def with_scores(judged: ScoredRollouts) -> ScoredRollouts:
     """Without the rollouts that have no score, or whose greedy one has none: NaN says so."""
     missing = np.isnan(judged.scores)
     if judged.baselines is not None:

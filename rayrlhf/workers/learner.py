@@ -16,10 +16,10 @@ from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
 from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.training.ema import WeightAverage
 from rayrlhf.training.forward import forward_rows, row_tensors
-from rayrlhf.training.model_trainer import StepReport, Trainee, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, StepReport, TrainingConfig
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.ptx import PtxMix
-from rayrlhf.types import Batch, Rollouts, RowShare, StepSize
+from rayrlhf.types import Rollouts, RowShare, StepSize, TrainBatch
 from rayrlhf.weights.buckets import Bucket, pack
 
 LossOf = Callable[[Tensor, TokenTensors, StepSize], Loss]
@@ -30,7 +30,7 @@ class _Learner:
 
     prefix: str
 
-    def __init__(self, trainee: Trainee, tokenizer_folder: str) -> None:
+    def __init__(self, trainee: ModelTrainer, tokenizer_folder: str) -> None:
         self.trainee = trainee
         self._tokenizer = load_tokenizer(tokenizer_folder, for_model=tokenizer_folder)
 
@@ -47,7 +47,7 @@ class _Learner:
         self.trainee.reshard()
         return share
 
-    def _update(self, batch: Batch, rows: np.ndarray, loss_of: LossOf, ptx: PtxMix | None = None) -> StepReport:
+    def _update(self, batch: TrainBatch, rows: np.ndarray, loss_of: LossOf, ptx: PtxMix | None = None) -> StepReport:
         """One optimizer step on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside them."""
         ranks, num_rollouts = self.trainee.ranks, len(rows)
         size = batch.size_of(rows)
@@ -106,7 +106,7 @@ class PolicyLearner(_Learner):
     ) -> None:
         assert config.lora is not None or not sends_adapters, "there are adapters to send"
         super().__init__(
-            Trainee(Policy.load(model, config.dtype, config.load_in_4bit), config, total_steps, ranks), model
+            ModelTrainer(Policy.load(model, config.dtype, config.load_in_4bit), config, total_steps, ranks), model
         )
         self._algorithm = algorithm
         self._ptx = ptx
@@ -128,7 +128,7 @@ class PolicyLearner(_Learner):
 
         return self._forward(Rollouts.concat(parts), row_pass)
 
-    def update(self, batch: Batch, rows: np.ndarray, temperature: float) -> StepReport:
+    def update(self, batch: TrainBatch, rows: np.ndarray, temperature: float) -> StepReport:
         """One optimizer step of the policy on the rollouts `rows`."""
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
@@ -166,7 +166,7 @@ class CriticLearner(_Learner):
         scalar = ScalarModel.load(model, config.dtype, config.load_in_4bit)
         if normalize:
             _fold_statistics(scalar)
-        super().__init__(Trainee(scalar, config, total_steps, ranks), model)
+        super().__init__(ModelTrainer(scalar, config, total_steps, ranks), model)
         self._algorithm = algorithm
 
     def values(self, *parts: Rollouts) -> RowShare:
@@ -180,7 +180,7 @@ class CriticLearner(_Learner):
 
         return self._forward(Rollouts.concat(parts), row_pass)
 
-    def update(self, batch: Batch, rows: np.ndarray) -> StepReport:
+    def update(self, batch: TrainBatch, rows: np.ndarray) -> StepReport:
         """One optimizer step of the critic on the rollouts `rows`."""
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:

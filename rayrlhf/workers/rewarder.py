@@ -9,7 +9,7 @@ import numpy as np
 
 from rayrlhf.models import load_tokenizer
 from rayrlhf.rewards import Reward, RewardModelReward, SingleReward, SumReward, singles
-from rayrlhf.rewards.base import Judge, Sample
+from rayrlhf.rewards.base import Judge, SampleText
 from rayrlhf.training.batching import plan_microbatches
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import IntArray, Rollouts
@@ -21,7 +21,7 @@ from rayrlhf.workers.text_scorer import TextScorer, scored
 class Rewarder:
     """r(x, y) of whole responses by any reward; what it cannot score is rejected with a reason, never scored as 0.
 
-    references: the known good answers by prompt id, None for prompts without one; None if the data have none at all.
+    gold_answers: the known good answers by prompt id, None for prompts without one; None if the data have none at all.
     Raises UserError for a reward that cannot work here.
     """
 
@@ -30,11 +30,11 @@ class Rewarder:
         source: Reward,
         config: ScorerConfig,
         tokenizer_folder: str,
-        references: Sequence[str | None] | None,
+        gold_answers: Sequence[str | None] | None,
         ranks: Ranks,
     ) -> None:
         self._source, self._config, self._ranks = source, config, ranks
-        self._references = references
+        self._gold_answers = gold_answers
         self._judges = [self._start(single) for single in singles(source)]
         self._has_models = any(isinstance(single, RewardModelReward) for single in singles(source))
         self._needs_texts = any(isinstance(judge, Judge) for judge in self._judges)
@@ -47,7 +47,7 @@ class Rewarder:
         own = rollouts.take(rows)
         if not len(rows):
             return ScoreShare.of(rows, [], self._source.part_names)
-        samples = decode_samples(own, self._tokenizer, self._references) if self._needs_texts else []
+        samples = decode_samples(own, self._tokenizer, self._gold_answers) if self._needs_texts else []
         by_judge = [
             scored(judge, own) if isinstance(judge, RewardModelScorer) else judge.judge(samples)
             for judge in self._judges
@@ -74,13 +74,13 @@ class Rewarder:
         return np.array(sorted(row for microbatch in plan[self._ranks.rank] for row in microbatch), dtype=np.int64)
 
 
-def decode_samples(rollouts: Rollouts, tokenizer: Any, references: Sequence[str | None] | None) -> list[Sample]:
-    """The rollouts as text, without special tokens, each with its prompt's reference."""
+def decode_samples(rollouts: Rollouts, tokenizer: Any, gold_answers: Sequence[str | None] | None) -> list[SampleText]:
+    """The rollouts as text, without special tokens, each with its prompt's gold answer."""
     return [
-        Sample(
+        SampleText(
             prompt=tokenizer.decode(tokens[:start], skip_special_tokens=True),
             response=tokenizer.decode(tokens[start:end], skip_special_tokens=True),
-            reference=references[prompt_id] if references is not None else None,
+            gold_answer=gold_answers[prompt_id] if gold_answers is not None else None,
             finished=bool(finished),
         )
         for tokens, start, end, prompt_id, finished in zip(

@@ -13,7 +13,7 @@ import numpy as np
 from rayrlhf.engines.base import Completion, Engine, GenerationRequest
 from rayrlhf.pool import goodput
 from rayrlhf.pool.leases import Answer, Assignment, OnUpdate
-from rayrlhf.types import Rollouts, SampleRequest
+from rayrlhf.types import Rollouts, Sample
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Sampler:
         return [Answer(lease_id, oldest, assemble(requests, completions))]
 
 
-def assemble(requests: Sequence[SampleRequest], completions: Sequence[Completion]) -> Rollouts:
+def assemble(requests: Sequence[Sample], completions: Sequence[Completion]) -> Rollouts:
     """Requests and their completions as padded arrays."""
     prompt_lengths = np.array([len(request.prompt.token_ids) for request in requests], dtype=np.int32)
     response_lengths = np.array([len(completion.token_ids) for completion in completions], dtype=np.int32)

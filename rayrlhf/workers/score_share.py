@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rayrlhf.rewards.base import Judged, RewardError
+from rayrlhf.rewards.base import RewardError, Score
 from rayrlhf.types import BoolArray, FloatArray, IntArray
 
 
@@ -32,20 +32,20 @@ class ScoreShare:
     rejections: dict[int, Rejection]  # by row of the step
 
     @staticmethod
-    def of(rows: IntArray, judged: Sequence[Judged], part_names: tuple[str, ...]) -> ScoreShare:
+    def of(rows: IntArray, judged: Sequence[Score], part_names: tuple[str, ...]) -> ScoreShare:
         """One result per row."""
         missing = dict.fromkeys(part_names, np.nan)
-        parts = [list((result.parts if result.score is not None else missing).values()) for result in judged]
-        assert all(result.score is None or tuple(result.parts) == part_names for result in judged)
+        parts = [list((result.parts if result.value is not None else missing).values()) for result in judged]
+        assert all(result.value is None or tuple(result.parts) == part_names for result in judged)
         return ScoreShare(
             rows=rows,
-            values=np.array([np.nan if r.score is None else r.score for r in judged], dtype=np.float32),
+            values=np.array([np.nan if r.value is None else r.value for r in judged], dtype=np.float32),
             part_values=np.array(parts, dtype=np.float32).reshape(len(rows), len(part_names)),
             part_names=part_names,
             rejections={
                 int(row): Rejection(result.reason, result.trace)
                 for row, result in zip(rows, judged, strict=True)
-                if result.score is None
+                if result.value is None
             },
         )
 

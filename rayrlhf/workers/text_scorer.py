@@ -13,7 +13,7 @@ from rayrlhf.data.templates import CustomTemplate
 from rayrlhf.data.templates.base import encode_texts
 from rayrlhf.data.tokens.sequences import Sequences, TokenRow
 from rayrlhf.models import load_tokenizer, read_model_config
-from rayrlhf.rewards.base import Judge, Judged, RewardError, Sample
+from rayrlhf.rewards.base import Judge, RewardError, SampleText, Score
 from rayrlhf.rewards.reward_model import RewardModelReward
 from rayrlhf.types import Rollouts
 from rayrlhf.workers.scorer import RewardModelScorer
@@ -35,7 +35,7 @@ class TextScorer(Judge):
             raise RewardError(f"reward.source.template: {error.detail}; choose another for {source.model!r}") from None
         self._max_tokens = getattr(read_model_config(source.model), "max_position_embeddings", None)
 
-    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+    def judge(self, samples: Sequence[SampleText]) -> list[Score]:
         """One result per sample; what is longer than the model reads is rejected."""
         rows = self._encode(samples)
         results = [self._too_long(row) for row in rows]
@@ -43,7 +43,7 @@ class TextScorer(Judge):
         judged = iter(scored(self._scorer, as_rollouts(kept)) if kept else [])
         return [next(judged) if result is None else result for result in results]
 
-    def _encode(self, samples: Sequence[Sample]) -> list[TokenRow]:
+    def _encode(self, samples: Sequence[SampleText]) -> list[TokenRow]:
         prompts = self._template.encode_batch([PromptText.of(sample.prompt) for sample in samples], self._tokenizer)
         responses = encode_texts([s.response for s in samples], self._tokenizer, add_special_tokens=False)
         eos = self._tokenizer.eos_token_id
@@ -52,19 +52,19 @@ class TextScorer(Judge):
             for prompt, response, sample in zip(prompts, responses, samples, strict=True)
         ]
 
-    def _too_long(self, row: TokenRow) -> Judged | None:
+    def _too_long(self, row: TokenRow) -> Score | None:
         if self._max_tokens is None or len(row[0]) + len(row[1]) <= self._max_tokens:
             return None
-        return Judged(None, f"longer than the {self._max_tokens} tokens that the reward model reads")
+        return Score(None, f"longer than the {self._max_tokens} tokens that the reward model reads")
 
 
-def scored(scorer: RewardModelScorer, rollouts: Rollouts) -> list[Judged]:
+def scored(scorer: RewardModelScorer, rollouts: Rollouts) -> list[Score]:
     """One result per rollout, ordered as `Rollouts.concat` orders; a model that overflows gives no score."""
     share = scorer.score(rollouts)
     scores = np.empty(len(rollouts), dtype=np.float32)
     scores[share.rows] = share.values
     return [
-        Judged(float(score)) if np.isfinite(score) else Judged(None, "the model's score is not finite")
+        Score(float(score)) if np.isfinite(score) else Score(None, "the model's score is not finite")
         for score in scores
     ]
 

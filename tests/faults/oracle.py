@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rayrlhf.pool.fleet import Member, Phase
-from rayrlhf.pool.leases import Lease, Order, Report
+from rayrlhf.pool.leases import Lease, Report, SampleBatch
 from rayrlhf.pool.ledger import Key
 from rayrlhf.pool.pool import Pool, PoolSettings
 
@@ -54,7 +54,7 @@ class Books:
     def __init__(self, size: int, settings: PoolSettings) -> None:
         self.size = size
         self.members: dict[int, Entry] = {}
-        self.orders: dict[int, Order] = {}
+        self.orders: dict[int, SampleBatch] = {}
         self.missing: dict[int, set[Key]] = {}
         self.accepted: dict[int, list[Drawn]] = {}
         self.leases: dict[int, tuple[int, Lease]] = {}
@@ -80,7 +80,7 @@ class Books:
                 entry.quiet_since += excused
                 entry.leased_at = {lease_id: at + excused for lease_id, at in entry.leased_at.items()}
 
-    def ordered(self, order: Order) -> None:
+    def ordered(self, order: SampleBatch) -> None:
         keys = {(order.id, request.prompt.id, request.sample_id) for request in order.requests}
         self.orders[order.id], self.missing[order.id], self.accepted[order.id] = order, keys, []
         self.num_ordered += len(keys)

@@ -18,9 +18,9 @@ from timeline import Timeline
 
 from rayrlhf.engines.base import Sampling
 from rayrlhf.pool.fleet import Patience
-from rayrlhf.pool.leases import Command, Deliver, Fail, Kill, Order, Report, Send, Start, Stop
+from rayrlhf.pool.leases import Command, Deliver, Fail, Kill, Report, SampleBatch, Send, Start, Stop
 from rayrlhf.pool.pool import Pool, PoolSettings
-from rayrlhf.types import Prompt, SampleRequest
+from rayrlhf.types import Prompt, Sample
 
 SAMPLING = Sampling(max_completion_length=32)
 PROMPTS = [Prompt(index, tuple(range(index % 7 + 1))) for index in range(16)]
@@ -100,7 +100,7 @@ class Simulation:
         self.books.size = size
         self._obey(self.pool.scale(size, now))
 
-    def _submit(self, order: Order) -> None:
+    def _submit(self, order: SampleBatch) -> None:
         self.time.note("event", f"submit {order.id}, step {order.step}, from {order.min_version}, {order.purpose}")
         now = self._clock()
         self.books.ordered(order)
@@ -161,9 +161,9 @@ class Simulation:
             prompt = self.rng.choice(PROMPTS)
             for _ in range(num_generations):
                 drawn[prompt.id] = drawn.get(prompt.id, -1) + 1
-                requests.append(SampleRequest(prompt, drawn[prompt.id], seed=0))
+                requests.append(Sample(prompt, drawn[prompt.id], seed=0))
         self._num_orders += 1
-        self._submit(Order(self._num_orders, step, tuple(requests), SAMPLING, min_version, purpose))
+        self._submit(SampleBatch(self._num_orders, step, tuple(requests), SAMPLING, min_version, purpose))
 
     def _try_step(self) -> None:
         if not self._awaited or not self._awaited <= self._complete:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.models import LoraConfig, Policy, load_tokenizer
 from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
 from rayrlhf.training.parallel import Ranks
@@ -34,7 +34,7 @@ def batch(make_rollouts: Any) -> Any:
     old = np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
     values = rng.normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
     scores = np.array([2.0, -1.0, 1.0, -2.0], dtype=np.float32)
-    return PPO().assign_credit(Judged(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
+    return PPO().assign_credit(ScoredRollouts(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 
 
 def logprobs_of(policy: Policy, batch: Any) -> np.ndarray:

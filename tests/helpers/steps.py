@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import load_tokenizer
@@ -17,7 +17,7 @@ from rayrlhf.training.offline_worker import merge_reports
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
-from rayrlhf.types import Batch, Rollouts
+from rayrlhf.types import Rollouts, TrainBatch
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 
 LOSSES = {
@@ -36,7 +36,7 @@ class Inputs:
 
     policy: str
     reward_model: str
-    batch: Batch
+    batch: TrainBatch
     pairs: tuple[Sequences, Sequences]
 
 
@@ -65,7 +65,7 @@ def make_inputs(policy: str, reward_model: str, rollouts: Rollouts, seed: int = 
     # Near log(1 / 320), which an untrained policy says of every token: ratios lie on both sides of the clip.
     old, reference = (np.where(rollouts.response_mask, rng.normal(-5.8, 0.2, (count, width)), 0) for _ in range(2))
     values = rng.normal(size=(count, width + 1)).astype(np.float32)
-    judged = Judged(rollouts, scores, old.astype(np.float32), 8, reference.astype(np.float32), values)
+    judged = ScoredRollouts(rollouts, scores, old.astype(np.float32), 8, reference.astype(np.float32), values)
     batch = ALGORITHM.assign_credit(judged, 0.1)[0]
     # One sign, so that no terms of the loss cancel: its size is theirs.
     batch = replace(batch, advantages=np.abs(batch.advantages))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayrlhf.algorithms import GRPO, PPO, RLOO, DrGRPO, Judged, ReinforcePPBaseline
+from rayrlhf.algorithms import GRPO, PPO, RLOO, DrGRPO, ReinforcePPBaseline, ScoredRollouts
 from rayrlhf.algorithms.policy_loss import TokenTensors
 from rayrlhf.algorithms.presets import PRESETS
 from rayrlhf.functional import TokenLogprobs
@@ -66,7 +66,7 @@ def test_a_preset_equals_its_project(name, lengths, padding, seed):
     width = max(map(sum, lengths)) + padding
     algorithm = PPO(**PRESETS[name]["algorithm"])
     values = spread(data.values, lengths, width + 1)
-    judged = Judged(
+    judged = ScoredRollouts(
         rollouts_of(lengths, width),
         data.scores.numpy(),
         spread(data.old, lengths, width).numpy(),
@@ -122,7 +122,7 @@ def test_group_algorithms_that_compare_scores_alone_equal_openrlhfs(kind, length
     data = ragged(lengths, seed)
     width = max(map(sum, lengths))
     groups = [min(row // per_group, len(lengths) // per_group - 1) for row in range(len(lengths))]
-    judged = Judged(
+    judged = ScoredRollouts(
         rollouts_of(lengths, width, groups),
         data.scores.numpy(),
         spread(data.old, lengths, width).numpy(),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.algorithms.policy_loss import TokenTensors
 from rayrlhf.algorithms.presets import PRESETS
 from rayrlhf.functional import TokenLogprobs
-from rayrlhf.types import Batch, Rollouts
+from rayrlhf.types import Rollouts, TrainBatch
 
 pytestmark = [
     pytest.mark.peer,
@@ -30,7 +30,7 @@ def updates(tmp_path_factory) -> list[dict[str, Any]]:
     return list(torch.load(out, weights_only=False))
 
 
-def credit(update: dict[str, Any]) -> Batch:
+def credit(update: dict[str, Any]) -> TrainBatch:
     """Our credit for TRL's rollouts. Its columns are the response's; here one prompt token stands before them."""
     lengths = (~update["padding_mask"]).sum(1).numpy()
     assert lengths.min() > 0 and len(set(lengths.tolist())) > 2
@@ -47,7 +47,7 @@ def credit(update: dict[str, Any]) -> Batch:
     )
     old, reference = (shifted(update[name]).numpy() for name in ("logprobs", "ref_logprobs"))
     values = shifted(update["values"], after=1).numpy()
-    judged = Judged(rollouts, update["scores"].numpy(), old, width, reference, values)
+    judged = ScoredRollouts(rollouts, update["scores"].numpy(), old, width, reference, values)
     return ALGORITHM.assign_credit(judged, ALGORITHM.kl_coef)[0]
 
 

@@ -120,10 +120,10 @@ def picky(tmp_path: Path) -> str:
     """A reward function that raises on every third response or so."""
     file = tmp_path / "picky.py"
     file.write_text(
-        "def score(response, reference):\n"
+        "def score(response, gold_answer):\n"
         "    if sum(response.encode()) % 3 == 0:\n"
         "        raise ValueError('this one I do not like')\n"
-        "    return len(set(response) & set(reference)) / 10\n"
+        "    return len(set(response) & set(gold_answer)) / 10\n"
     )
     return f"{file}:score"
 
@@ -136,7 +136,7 @@ def with_function(path: str, **settings: Any) -> dict[str, Any]:
         "num_generations": 4,
         "data": {
             "train": [str(SAMPLE / "sft.jsonl")],
-            "references": True,
+            "gold_answers": True,
             "max_prompt_tokens": 100,
             "heldout_share": 0.02,
         },

@@ -29,7 +29,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     from rayrlhf.pool.leases import Assignment
     from rayrlhf.training.forward import row_tensors
     from rayrlhf.training.parallel import Ranks
-    from rayrlhf.types import Prompt, SampleRequest
+    from rayrlhf.types import Prompt, Sample
     from rayrlhf.weights.buckets import pack
     from rayrlhf.workers.credit import logprob_gap
     from rayrlhf.workers.sampler import Sampler, Weights
@@ -55,7 +55,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     engine._engine.step = counting
     sampler = Sampler(engine, "continue")
     # Longer than two blocks of the key-value cache, so that there is something to share.
-    requests = [SampleRequest(Prompt(i, tuple(range(5 + i, 285 + 2 * i))), 0, seed=i) for i in range(6)]
+    requests = [Sample(Prompt(i, tuple(range(5 + i, 285 + 2 * i))), 0, seed=i) for i in range(6)]
 
     def publish(version: int) -> None:
         references = [ray.put(bucket) for bucket in pack(policy.weights() if adapters is None else policy.adapters())]

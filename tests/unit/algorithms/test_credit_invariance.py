@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.algorithms import GRPO, PPO, RLOO, Algorithm, DrGRPO, Judged, ReinforcePP, ReinforcePPBaseline, ReMax
+from rayrlhf.algorithms import (
+    GRPO,
+    PPO,
+    RLOO,
+    Algorithm,
+    DrGRPO,
+    ReinforcePP,
+    ReinforcePPBaseline,
+    ReMax,
+    ScoredRollouts,
+)
 from rayrlhf.algorithms.presets import PRESETS
-from rayrlhf.types import Batch, FloatArray, Rollouts
+from rayrlhf.types import FloatArray, Rollouts, TrainBatch
 
 ALGORITHMS: list[Algorithm] = [
     PPO(),
@@ -26,7 +36,7 @@ ALGORITHMS: list[Algorithm] = [
 ]
 
 
-def random_judged(rollouts: Rollouts, seed: int) -> Judged:
+def random_judged(rollouts: Rollouts, seed: int) -> ScoredRollouts:
     rng = np.random.default_rng(seed)
     count, width = rollouts.tokens.shape
     old, reference = (np.where(rollouts.response_mask, -rng.random((count, width)), 0) for _ in range(2))
@@ -34,15 +44,15 @@ def random_judged(rollouts: Rollouts, seed: int) -> Judged:
     scores, baselines = rng.normal(size=count), rng.normal(size=count)
     arrays = (array.astype(np.float32) for array in (scores, old, reference, values, baselines))
     scores, old, reference, values, baselines = arrays
-    return Judged(rollouts, scores, old, 8, reference, values, baselines)
+    return ScoredRollouts(rollouts, scores, old, 8, reference, values, baselines)
 
 
-def taken(judged: Judged, rows: np.ndarray) -> Judged:
+def taken(judged: ScoredRollouts, rows: np.ndarray) -> ScoredRollouts:
     names = ("scores", "old_logprobs", "ref_logprobs", "values", "baselines")
     return replace(judged, rollouts=judged.rollouts.take(rows), **{name: getattr(judged, name)[rows] for name in names})
 
 
-def moved(judged: Judged, left: int, right: int) -> Judged:
+def moved(judged: ScoredRollouts, left: int, right: int) -> ScoredRollouts:
     """Columns that belong to no response, before and after all that are there, with something in them."""
 
     def pad(array: FloatArray, fill: float = 0.7) -> FloatArray:
@@ -60,9 +70,9 @@ def moved(judged: Judged, left: int, right: int) -> Judged:
     return replace(judged, rollouts=shifted, **arrays)
 
 
-def credit_of(algorithm: Algorithm, judged: Judged) -> list[FloatArray]:
+def credit_of(algorithm: Algorithm, judged: ScoredRollouts) -> list[FloatArray]:
     """Each row's advantages, and where there is a critic its returns, in order of prompt and sample."""
-    batch: Batch = algorithm.assign_credit(judged, 0.3)[0]
+    batch: TrainBatch = algorithm.assign_credit(judged, 0.3)[0]
     order = np.lexsort((batch.rollouts.sample_ids, batch.rollouts.prompt_ids))
     mask = batch.rollouts.response_mask
     found = [batch.advantages[row][mask[row]] for row in order]

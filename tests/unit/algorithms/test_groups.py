@@ -5,7 +5,17 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from rayrlhf.algorithms import GRPO, PPO, RLOO, AnyAlgorithm, DrGRPO, Judged, ReinforcePP, ReinforcePPBaseline, ReMax
+from rayrlhf.algorithms import (
+    GRPO,
+    PPO,
+    RLOO,
+    AnyAlgorithm,
+    DrGRPO,
+    ReinforcePP,
+    ReinforcePPBaseline,
+    ReMax,
+    ScoredRollouts,
+)
 from rayrlhf.algorithms.base import OverlongPenalty
 from rayrlhf.algorithms.moments import RunningMoments
 
@@ -15,12 +25,12 @@ SCORES = np.array([1.0, 3.0, 2.0, 5.0, 8.0], dtype=np.float32)
 
 
 @pytest.fixture
-def judged(make_rollouts) -> Judged:
+def judged(make_rollouts) -> ScoredRollouts:
     """Two groups, of 2 and 3 responses; every token's log π_old − log π_ref is ½."""
     rollouts = make_rollouts(LENGTHS, prompt_ids=PROMPTS)
     old = np.where(rollouts.response_mask, -1.0, 0).astype(np.float32)
     reference = np.where(rollouts.response_mask, -1.5, 0).astype(np.float32)
-    return Judged(rollouts, SCORES, old, 4, reference, baselines=np.array([1, 1, 2, 2, 2], dtype=np.float32))
+    return ScoredRollouts(rollouts, SCORES, old, 4, reference, baselines=np.array([1, 1, 2, 2, 2], dtype=np.float32))
 
 
 def of_responses(algorithm, judged, kl_coef=0.0) -> list[list[float]]:
@@ -63,7 +73,7 @@ def test_a_baseline_of_scores_leaves_the_kl_of_the_tokens_to_come_to_each_token(
 
 
 def test_a_response_alone_in_its_group_teaches_nothing(judged, make_rollouts):
-    alone = Judged(judged.rollouts.take(np.array([0])), SCORES[:1], judged.old_logprobs[:1], 4)
+    alone = ScoredRollouts(judged.rollouts.take(np.array([0])), SCORES[:1], judged.old_logprobs[:1], 4)
     for algorithm in (GRPO(), DrGRPO(), RLOO()):
         assert first(of_responses(algorithm, alone)) == [0.0]
 

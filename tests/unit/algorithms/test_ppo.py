@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import PPO, ScoredRollouts
 
 # Two ragged responses: prompts of 2 and 1 tokens, responses of 2 and 1 tokens; index t speaks about token t.
 LENGTHS = [(2, 2), (1, 1)]
@@ -22,7 +22,7 @@ def values_of_states(values):
 
 
 def credit(algorithm, rollouts, scores, ref_logprobs, old_logprobs, values, kl_coef):
-    judged = Judged(rollouts, scores, old_logprobs, 8, ref_logprobs, values_of_states(values))
+    judged = ScoredRollouts(rollouts, scores, old_logprobs, 8, ref_logprobs, values_of_states(values))
     return algorithm.assign_credit(judged, kl_coef)
 
 

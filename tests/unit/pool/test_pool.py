@@ -4,10 +4,10 @@ import pytest
 
 from rayrlhf.engines.base import Sampling
 from rayrlhf.pool.fleet import Patience
-from rayrlhf.pool.leases import Answer, Deliver, Fail, Kill, Lease, Order, Report, Send, Start, Stop
+from rayrlhf.pool.leases import Answer, Deliver, Fail, Kill, Lease, Report, SampleBatch, Send, Start, Stop
 from rayrlhf.pool.ledger import LedgerError
 from rayrlhf.pool.pool import Pool, PoolSettings
-from rayrlhf.types import Prompt, SampleRequest
+from rayrlhf.types import Prompt, Sample
 
 SAMPLING = Sampling(max_completion_length=10)
 
@@ -39,10 +39,10 @@ def order_of(
     min_version: int = 0,
     purpose: str = "train",
     prompt_tokens: tuple[int, ...] = (),
-) -> Order:
+) -> SampleBatch:
     prompts = [Prompt(index, (7,) * (prompt_tokens[index] if prompt_tokens else 3)) for index in range(num_groups)]
-    requests = [SampleRequest(prompt, sample, 0) for prompt in prompts for sample in range(num_generations)]
-    return Order(order_id, step, tuple(requests), SAMPLING, min_version, purpose)
+    requests = [Sample(prompt, sample, 0) for prompt in prompts for sample in range(num_generations)]
+    return SampleBatch(order_id, step, tuple(requests), SAMPLING, min_version, purpose)
 
 
 def sent(commands: list) -> dict[int, list[Lease]]:

@@ -9,10 +9,10 @@ import pytest
 from rayrlhf.engines import Sampling
 from rayrlhf.pool.autoscale import Autoscale
 from rayrlhf.pool.config import RolloutsConfig
-from rayrlhf.pool.leases import Answer, Assignment, Order, Report
+from rayrlhf.pool.leases import Answer, Assignment, Report, SampleBatch
 from rayrlhf.pool.pool import Pool
 from rayrlhf.pool.runner import LinkError, PoolError, Runner
-from rayrlhf.types import Prompt, SampleRequest
+from rayrlhf.types import Prompt, Sample
 
 SOON_S = 10.0
 
@@ -60,9 +60,9 @@ class FakeLink:
         self.killed = True
 
 
-def order(number: int, size: int = 4) -> Order:
-    requests = tuple(SampleRequest(Prompt(index, (1, 2)), 0, seed=index) for index in range(size))
-    return Order(number, number, requests, Sampling(max_completion_length=4), min_version=0)
+def order(number: int, size: int = 4) -> SampleBatch:
+    requests = tuple(Sample(Prompt(index, (1, 2)), 0, seed=index) for index in range(size))
+    return SampleBatch(number, number, requests, Sampling(max_completion_length=4), min_version=0)
 
 
 def play(

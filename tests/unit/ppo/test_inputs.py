@@ -32,7 +32,7 @@ def config(model, tmp_path):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def make(**changes: Any) -> PPOConfig:
-        data = {"train": [str(file)], "references": True, "heldout_share": 0.25, "cache": False}
+        data = {"train": [str(file)], "gold_answers": True, "heldout_share": 0.25, "cache": False}
         tree = {
             "run": {"name": "x"},
             "model": model,
@@ -48,27 +48,27 @@ def config(model, tmp_path):
     return make
 
 
-def test_each_prompt_finds_its_own_reference_held_out_ones_too(config, model):
+def test_each_prompt_finds_its_own_gold_answer_held_out_ones_too(config, model):
     tokenizer = load_tokenizer(model)
     inputs = load_inputs(config())
     heldout = [request.prompt for request in inputs.heldout]
-    assert len(inputs.prompts) + len(heldout) == 40 == len(inputs.references)
+    assert len(inputs.prompts) + len(heldout) == 40 == len(inputs.gold_answers)
     for prompt in (*inputs.prompts, *heldout):
         number = int("".join(filter(str.isdigit, tokenizer.decode(prompt.token_ids).split("+")[0])))
-        assert inputs.references[prompt.id] == f"#### {number + 1}"
+        assert inputs.gold_answers[prompt.id] == f"#### {number + 1}"
     assert len({prompt.id for prompt in (*inputs.prompts, *heldout)}) == 40
 
 
-def test_without_references_prompts_are_prompts_alone(config):
+def test_without_gold_answers_prompts_are_prompts_alone(config):
     source = {"kind": "rules", "rules": [{"kind": "length", "max": 20}]}
-    inputs = load_inputs(config(data={"references": False}, reward={"source": source}))
-    assert inputs.references is None
+    inputs = load_inputs(config(data={"gold_answers": False}, reward={"source": source}))
+    assert inputs.gold_answers is None
     assert list(inputs.models) == ["policy"]
 
 
-def test_a_rule_that_compares_needs_references(config):
-    with pytest.raises(ConfigError, match=r"compares responses with the data's answers: set data\.references=true"):
-        load_inputs(config(data={"references": False}))
+def test_a_rule_that_compares_needs_gold_answers(config):
+    with pytest.raises(ConfigError, match=r"compares responses with the data's answers: set data\.gold_answers=true"):
+        load_inputs(config(data={"gold_answers": False}))
 
 
 def test_a_function_that_cannot_be_found_is_refused_at_once(config, tmp_path):

@@ -10,9 +10,9 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from rayrlhf.rewards import FunctionReward, RewardError, Sample
+from rayrlhf.rewards import FunctionReward, RewardError, SampleText
 
-GOOD, BAD = Sample("q", "good", "a", True), Sample("q", "bad", None, False)
+GOOD, BAD = SampleText("q", "good", "a", True), SampleText("q", "bad", None, False)
 ROWS = [GOOD, BAD, GOOD, GOOD]
 
 
@@ -34,7 +34,7 @@ def start(tmp_path):
 
 
 def scores(judged) -> list[float | None]:
-    return [result.score for result in judged]
+    return [result.value for result in judged]
 
 
 def reason_of_bad(judged) -> str:
@@ -52,14 +52,14 @@ def test_a_function_is_given_only_what_it_takes_by_name(start):
 
 def test_a_function_that_takes_everything_is_given_everything(start):
     judge = start(
-        "def f(**given): return sorted(given) == ['finished', 'prompt', 'reference', 'response', 'x']",
+        "def f(**given): return sorted(given) == ['finished', 'gold_answer', 'prompt', 'response', 'x']",
         arguments={"x": 1},
     )
     assert scores(judge.judge([GOOD])) == [1.0]
 
 
 def test_a_missing_reference_is_none(start):
-    assert scores(start("def f(reference): return reference is None").judge([GOOD, BAD])) == [0.0, 1.0]
+    assert scores(start("def f(gold_answer): return gold_answer is None").judge([GOOD, BAD])) == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_function_of_an_importable_module_is_found(start, tmp_path, monkeypatc
     (tmp_path / "my_rewards" / "words.py").write_text("def count(response): return len(response.split())")
     monkeypatch.syspath_prepend(str(tmp_path))
     judge = FunctionReward(path="my_rewards.words:count").start()
-    assert scores(judge.judge([Sample("", "one two", None, True)])) == [2.0]
+    assert scores(judge.judge([SampleText("", "one two", None, True)])) == [2.0]
     judge.close()
 
 
@@ -291,8 +291,8 @@ def test_processes_end_with_the_one_that_started_them_even_in_a_call(tmp_path):
         "    while True: pass\n"
     )
     program = (
-        "from rayrlhf.rewards import FunctionReward, Sample\n"
-        f"FunctionReward(path={str(tmp_path / 'mine.py:f')!r}).start().judge([Sample('', '', None, True)])"
+        "from rayrlhf.rewards import FunctionReward, SampleText\n"
+        f"FunctionReward(path={str(tmp_path / 'mine.py:f')!r}).start().judge([SampleText('', '', None, True)])"
     )
     parent = subprocess.Popen([sys.executable, "-c", program])
     wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())

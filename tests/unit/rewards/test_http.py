@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from rayrlhf.config import ConfigError
-from rayrlhf.rewards import HttpReward, Sample
+from rayrlhf.rewards import HttpReward, SampleText
 
-GOOD, BAD = Sample("q", "good", "a", True), Sample("q", "bad", None, True)
+GOOD, BAD = SampleText("q", "good", "a", True), SampleText("q", "bad", None, True)
 ROWS = [GOOD, BAD, GOOD, GOOD]
 
 Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
@@ -80,19 +80,19 @@ def judge(server: Server, rows, **settings):
 
 
 def test_scores_come_back_in_the_order_of_the_samples(server):
-    rows = [Sample("", "x" * length, None, True) for length in (5, 3, 8, 1, 2)]
-    assert [r.score for r in judge(server, rows, batch_size=2, max_concurrency=3)] == [5.0, 3.0, 8.0, 1.0, 2.0]
+    rows = [SampleText("", "x" * length, None, True) for length in (5, 3, 8, 1, 2)]
+    assert [r.value for r in judge(server, rows, batch_size=2, max_concurrency=3)] == [5.0, 3.0, 8.0, 1.0, 2.0]
     assert sorted(len(content["responses"]) for content in server.asked) == [1, 2, 2]
 
 
 def test_the_request_holds_prompts_responses_and_references(server):
     judge(server, [GOOD, BAD])
-    assert server.asked == [{"prompts": ["q", "q"], "responses": ["good", "bad"], "references": ["a", None]}]
+    assert server.asked == [{"prompts": ["q", "q"], "responses": ["good", "bad"], "gold_answers": ["a", None]}]
 
 
 def test_text_that_has_no_utf8_arrives_nonetheless(server):
-    assert judge(server, [Sample("q", "한국", "\ud83d", True)])[0].score == 2.0
-    assert server.asked[0]["references"] == ["\ud83d"]
+    assert judge(server, [SampleText("q", "한국", "\ud83d", True)])[0].value == 2.0
+    assert server.asked[0]["gold_answers"] == ["\ud83d"]
 
 
 def test_a_header_may_come_from_the_environment(server, monkeypatch):
@@ -125,7 +125,7 @@ def test_a_header_whose_variable_is_not_set_is_refused_by_name(monkeypatch):
 def test_one_bad_row_is_rejected_with_the_reason_and_its_neighbours_are_not(server, status, body, reason):
     server.answer = lambda content: (status, body) if "bad" in content["responses"] else good_scores(content)
     judged = judge(server, ROWS)
-    assert [result.score for result in judged] == [4.0, None, 4.0, 4.0]
+    assert [result.value for result in judged] == [4.0, None, 4.0, 4.0]
     assert judged[1].reason == reason
     assert status == 200 or judged[1].trace == body.decode()
 
@@ -146,7 +146,7 @@ def test_a_server_that_answers_byte_by_byte_is_late_as_well(server):
 
 def test_a_server_that_recovers_is_asked_again(server):
     server.answer = lambda content: (503, b"") if len(server.asked) < 3 else good_scores(content)
-    assert judge(server, [GOOD], num_retries=2)[0].score == 4.0
+    assert judge(server, [GOOD], num_retries=2)[0].value == 4.0
     assert len(server.asked) == 3
 
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rayrlhf.rewards import RulesReward, Sample
+from rayrlhf.rewards import RulesReward, SampleText
 from rayrlhf.rewards.numbers import numbers_in
 from rayrlhf.rewards.rules import ExactRule, FormatRule, LengthRule, NumericRule, RegexRule
 
 GSM8K = Path(__file__).parents[3] / "../shared/data/gsm8k/gsm8k_train_first3000.jsonl"
 
 
-def sample(response: str, reference: str | None = None) -> Sample:
-    return Sample("prompt", response, reference, True)
+def sample(response: str, gold_answer: str | None = None) -> SampleText:
+    return SampleText("prompt", response, gold_answer, True)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_numbers_within_the_tolerance_are_equal():
 
 
 @pytest.mark.parametrize(
-    ("reference", "reason"), [(None, "the row has no reference"), ("x", "the row's reference has no number")]
+    ("gold_answer", "reason"), [(None, "the row has no gold answer"), ("x", "the row's gold answer has no number")]
 )
-def test_a_row_that_cannot_be_compared_is_rejected_and_not_wrong(reference, reason):
-    (judged,) = RulesReward(rules=[NumericRule()]).start().judge([sample("7", reference)])
-    assert (judged.score, judged.reason) == (None, reason)
+def test_a_row_that_cannot_be_compared_is_rejected_and_not_wrong(gold_answer, reason):
+    (judged,) = RulesReward(rules=[NumericRule()]).start().judge([sample("7", gold_answer)])
+    assert (judged.value, judged.reason) == (None, reason)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_an_exact_answer_is_the_reference(response, normalize, score):
 
 def test_an_exact_answer_needs_a_reference():
     (judged,) = RulesReward(rules=[ExactRule()]).start().judge([sample("Seoul")])
-    assert (judged.score, judged.reason) == (None, "the row has no reference")
+    assert (judged.value, judged.reason) == (None, "the row has no gold answer")
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_rules_add_up_by_weight_and_each_is_reported():
         ]
     )
     right, wrong = reward.start().judge([sample("7!", "7"), sample("8 then", "7")])
-    assert (right.score, right.parts) == (2.0 - 0.5 + 1.0, {"numeric": 1.0, "length": 1.0, "polite": 1.0})
-    assert (wrong.score, wrong.parts) == (0.0, {"numeric": 0.0, "length": 0.0, "polite": 0.0})
+    assert (right.value, right.parts) == (2.0 - 0.5 + 1.0, {"numeric": 1.0, "length": 1.0, "polite": 1.0})
+    assert (wrong.value, wrong.parts) == (0.0, {"numeric": 0.0, "length": 0.0, "polite": 0.0})
     assert reward.part_names == ("numeric", "length", "polite")
 
 
@@ -176,8 +176,8 @@ def test_every_solution_of_gsm8k_gets_1_and_another_rows_solution_gets_what_its_
     answers = [json.loads(line)["answer"] for line in GSM8K.read_text(encoding="utf-8").splitlines()]
     assert len(answers) == 3000
     judge = RulesReward(rules=[NumericRule(after=after)]).start()
-    assert {result.score for result in judge.judge([sample(answer, answer) for answer in answers])} == {1.0}
+    assert {result.value for result in judge.judge([sample(answer, answer) for answer in answers])} == {1.0}
     shifted = judge.judge([sample(a, b) for a, b in itertools.pairwise(answers)])
     # The oracle: GSM8K's numbers are whole or decimal, with commas and nothing else.
     numbers = [float(answer.rsplit("####", 1)[1].replace(",", "")) for answer in answers]
-    assert [result.score for result in shifted] == [float(a == b) for a, b in itertools.pairwise(numbers)]
+    assert [result.value for result in shifted] == [float(a == b) for a, b in itertools.pairwise(numbers)]

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from rayrlhf.config import Config, ConfigError, parse_config
-from rayrlhf.rewards import Judged, Reward, SumReward
+from rayrlhf.rewards import Reward, Score, SumReward
 
 RULES = {"kind": "rules", "rules": [{"kind": "length", "max": 4}, {"kind": "regex", "pattern": "x"}]}
 FUNCTION = {"kind": "function", "path": "mine.py:f"}
@@ -20,17 +20,15 @@ def make(*parts) -> SumReward:
 
 def test_a_sum_weighs_its_parts_and_reports_each():
     reward = make({"weight": 0.5, "source": RULES}, {"weight": -2, "source": FUNCTION, "name": "mine"})
-    judged = reward.combine([Judged(3.0, parts={"length": 1.0, "regex": 0.0}), Judged(0.25)])
-    assert judged.score == 0.5 * 3.0 - 2 * 0.25
+    judged = reward.combine([Score(3.0, parts={"length": 1.0, "regex": 0.0}), Score(0.25)])
+    assert judged.value == 0.5 * 3.0 - 2 * 0.25
     assert judged.parts == {"rules": 3.0, "rules/length": 1.0, "rules/regex": 0.0, "mine": 0.25}
     assert tuple(judged.parts) == reward.part_names
 
 
 def test_a_response_that_one_part_rejects_is_rejected_by_the_sum():
-    judged = make({"source": RULES}, {"source": FUNCTION}).combine(
-        [Judged(1.0), Judged(None, "raised ValueError", "…")]
-    )
-    assert (judged.score, judged.reason, judged.trace) == (None, "function: raised ValueError", "…")
+    judged = make({"source": RULES}, {"source": FUNCTION}).combine([Score(1.0), Score(None, "raised ValueError", "…")])
+    assert (judged.value, judged.reason, judged.trace) == (None, "function: raised ValueError", "…")
 
 
 def test_several_reward_models_need_names_of_their_own():

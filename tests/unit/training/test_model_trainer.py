@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from rayrlhf.training.model_trainer import OptimizerConfig, StepReport, Trainee, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, OptimizerConfig, StepReport, TrainingConfig
 from rayrlhf.training.parallel import Ranks, autocast
 
 TARGETS = torch.tensor([1.0, 2.0, 6.0])
 
 
-def make(total_steps: int = 10, **optimizer) -> Trainee:
+def make(total_steps: int = 10, **optimizer) -> ModelTrainer:
     """A single weight w in training on Σ ½(w − target)² / 3."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
-    return Trainee(module, TrainingConfig(optimizer=OptimizerConfig(**optimizer)), total_steps, Ranks())
+    return ModelTrainer(module, TrainingConfig(optimizer=OptimizerConfig(**optimizer)), total_steps, Ranks())
 
 
-def squared_error(trainee: Trainee, targets: torch.Tensor = TARGETS):
+def squared_error(trainee: ModelTrainer, targets: torch.Tensor = TARGETS):
     def loss_of(rows: list[int]):
         loss = 0.5 * ((trainee.module.weight.squeeze() - targets[rows]) ** 2).sum() / len(targets)
         return loss, {"loss": loss}
@@ -120,7 +120,7 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_says_so(bad):
 def test_frozen_parameters_are_not_trained():
     module = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     module[0].requires_grad_(False)
-    trainee = Trainee(module, TrainingConfig(optimizer=OptimizerConfig(learning_rate=0.1)), 1, Ranks())
+    trainee = ModelTrainer(module, TrainingConfig(optimizer=OptimizerConfig(learning_rate=0.1)), 1, Ranks())
     before = [parameter.detach().clone() for parameter in module.parameters()]
 
     def loss_of(rows):
@@ -138,7 +138,7 @@ def test_reports_of_all_ranks_add_up_and_share_the_rest():
 
 
 def test_a_restored_trainee_goes_on_as_if_it_had_never_stopped():
-    def run(trainee: Trainee, steps: int) -> float:
+    def run(trainee: ModelTrainer, steps: int) -> float:
         for _ in range(steps):
             trainee.step([[0, 1, 2]], squared_error(trainee))
         return trainee.module.weight.item()

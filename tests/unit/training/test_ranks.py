@@ -14,7 +14,7 @@ import pytest
 import torch
 from launch import join, launch
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, ScalarModel, load_tokenizer, policy
@@ -23,7 +23,7 @@ from rayrlhf.training.model_trainer import OptimizerConfig, StepReport, Training
 from rayrlhf.training.parallel import Ranks, Sharding, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
-from rayrlhf.types import Batch, RowShare
+from rayrlhf.types import RowShare, TrainBatch
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 
 ALL = np.arange(5)
@@ -38,7 +38,7 @@ class Inputs:
     policy: str
     reward_model: str
     sft: str
-    batch: Batch
+    batch: TrainBatch
     rows: Sequences
     pairs: tuple[Sequences, Sequences]
 
@@ -148,7 +148,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
         policy=tiny_qwen2,
         reward_model=str(folder / "start"),
         sft=tiny_llama,
-        batch=PPO().assign_credit(Judged(rollouts, scores, old, 8, reference, state_values), 0.1)[0],
+        batch=PPO().assign_credit(ScoredRollouts(rollouts, scores, old, 8, reference, state_values), 0.1)[0],
         rows=texts[0],
         pairs=(texts[0], texts[1]),
     )

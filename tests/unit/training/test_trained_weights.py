@@ -5,20 +5,20 @@ import torch
 from torch import nn
 
 from rayrlhf.config import ConfigError, parse_config
-from rayrlhf.training.model_trainer import OptimizerConfig, Trainee, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, OptimizerConfig, TrainingConfig
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.trained_weights import TrainedWeights
 
 
-def make(parameters: str = "bfloat16", **optimizer) -> Trainee:
+def make(parameters: str = "bfloat16", **optimizer) -> ModelTrainer:
     """A single weight w = 1 in training on −w."""
     config = TrainingConfig(parameters=parameters, optimizer=OptimizerConfig(**optimizer))
     module = nn.Linear(1, 1, bias=False, dtype=config.dtype)
     nn.init.ones_(module.weight)
-    return Trainee(module, config, 100, Ranks())
+    return ModelTrainer(module, config, 100, Ranks())
 
 
-def run(trainee: Trainee, steps: int) -> float:
+def run(trainee: ModelTrainer, steps: int) -> float:
     for _ in range(steps):
         trainee.step([[0]], lambda rows: (-trainee.module.weight.float().sum(), {}))
     return trainee.module.weight.item()

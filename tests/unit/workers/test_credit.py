@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from rayrlhf.algorithms import GRPO, PPO, Judged, ReMax
-from rayrlhf.rewards import Judged as Scored
+from rayrlhf.algorithms import GRPO, PPO, ReMax, ScoredRollouts
 from rayrlhf.rewards import RewardError
+from rayrlhf.rewards import Score as Scored
 from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.credit import CreditAssigner, logprob_gap
 from rayrlhf.workers.score_share import ScoreShare
@@ -57,7 +57,7 @@ def test_credit_does_not_depend_on_how_many_samplers_and_ranks_there_were(assign
     given = {"rollouts": parts} | {name: shares(array, ranks) for name, array in arrays.items()}
     given["scores"] = score_shares(scores, ranks)
     metrics, _, batch = assigner.assign(0, 0.1, None, *flat(given))
-    wanted, wanted_metrics = PPO().assign_credit(Judged(made, scores, old, 8, reference, values), 0.1)
+    wanted, wanted_metrics = PPO().assign_credit(ScoredRollouts(made, scores, old, 8, reference, values), 0.1)
     np.testing.assert_array_equal(batch.advantages, wanted.advantages)
     np.testing.assert_array_equal(batch.rollouts.tokens, made.tokens)
     assert wanted_metrics.items() <= metrics.items()
@@ -135,7 +135,7 @@ def test_a_rollout_without_a_score_is_never_trained_on(tiny_qwen2, make_rollouts
     assert ends == {(0, 0): None, (0, 1): "nothing to say", (1, 0): None, (1, 1): None}
     kept = np.array([0, 2, 3])
     np.testing.assert_array_equal(batch.rollouts.tokens, made.tokens[kept])
-    wanted, _ = GRPO(kl_coef=0).assign_credit(Judged(made.take(kept), scores[kept], old[kept], 8), 0.0)
+    wanted, _ = GRPO(kl_coef=0).assign_credit(ScoredRollouts(made.take(kept), scores[kept], old[kept], 8), 0.0)
     np.testing.assert_array_equal(batch.advantages, wanted.advantages)
     assert (batch.advantages[0] == 0).all()  # alone in its group
 

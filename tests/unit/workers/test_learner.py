@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel
 from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
 from rayrlhf.training.parallel import Ranks
@@ -53,7 +53,7 @@ def batch(rollouts, tiny_qwen2):
     old = in_order(policy_learner(tiny_qwen2).logprobs(1.0, rollouts))
     scores = np.array([2.0, -1.0, 1.0, -2.0, 0.5], dtype=np.float32)
     values = np.random.default_rng(0).normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
-    return PPO().assign_credit(Judged(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
+    return PPO().assign_credit(ScoredRollouts(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 
 
 def test_logprobs_are_those_of_each_rollout_alone(tiny_model, rollouts):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rayrlhf.algorithms import PPO, Judged
+from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, Policy, ScalarModel
 from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
@@ -56,7 +56,7 @@ def batch(make_rollouts):
     old = np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
     values = rng.normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
     scores = np.array([2.0, -1.0, 1.0, -2.0], dtype=np.float32)
-    return PPO().assign_credit(Judged(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
+    return PPO().assign_credit(ScoredRollouts(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 
 
 # adapters

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rayrlhf.algorithms import GRPO, Judged
+from rayrlhf.algorithms import GRPO, ScoredRollouts
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.training.ema import WeightAverage
 from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
@@ -33,7 +33,7 @@ def batch(tiny_qwen2, make_rollouts):
     share = learner(tiny_qwen2).logprobs(1.0, rollouts)
     old = share.values[np.argsort(share.rows)]
     scores = np.array([1.0, -1.0, 2.0, 0.0], np.float32)
-    return GRPO(kl_coef=0).assign_credit(Judged(rollouts, scores, old, 8), 0.0)[0]
+    return GRPO(kl_coef=0).assign_credit(ScoredRollouts(rollouts, scores, old, 8), 0.0)[0]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The reward's workers: texts, references and rows that reach the reward; shares of ranks; models beside rules."""
+"""The reward's workers: texts, gold answers and rows that reach the reward; shares of ranks; models beside rules."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from rayrlhf.models import RewardStatistics, ScalarModel
-from rayrlhf.rewards import Judged, Reward, RewardError
+from rayrlhf.rewards import Reward, RewardError, Score
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.rewarder import Rewarder
@@ -67,11 +67,11 @@ def make_texts(tokenizer):
     return make
 
 
-def test_a_reward_sees_texts_without_special_tokens_and_each_prompts_reference(make_texts, tiny_qwen2, tmp_path):
+def test_a_reward_sees_texts_without_special_tokens_and_each_prompts_gold_answer(make_texts, tiny_qwen2, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "GIVEN = [('안녕하세요?', '네.', 'yes', True), ('불고기용 고기', '한우도', None, False)]\n"
-        "def f(prompt, response, reference, finished): return GIVEN.index((prompt, response, reference, finished))\n"
+        "def f(prompt, response, gold_answer, finished): return GIVEN.index((prompt, response, gold_answer, finished))\n"
     )
     rollouts = make_texts(("안녕하세요?", "네.", True), ("불고기용 고기", "한우도", False))
     rewarder = Rewarder(reward(kind="function", path=f"{file}:f"), ScorerConfig(), tiny_qwen2, ["yes", None], Ranks())
@@ -80,11 +80,11 @@ def test_a_reward_sees_texts_without_special_tokens_and_each_prompts_reference(m
     assert (share.part_names, share.part_values.shape) == ((), (2, 0))
 
 
-def test_data_without_references_give_none(make_texts, tiny_qwen2):
+def test_data_without_gold_answers_give_none(make_texts, tiny_qwen2):
     rewarder = Rewarder(reward(kind="rules", rules=[{"kind": "exact"}]), ScorerConfig(), tiny_qwen2, None, Ranks())
     share = rewarder.score(make_texts(("a", "b", True)))
     assert np.isnan(share.values).all()
-    assert share.rejections == {0: Rejection("the row has no reference")}
+    assert share.rejections == {0: Rejection("the row has no gold answer")}
 
 
 def test_a_rejected_rollout_has_no_score_and_its_neighbours_have(make_texts, tiny_qwen2, tmp_path):
@@ -158,8 +158,8 @@ def test_a_reward_model_whose_score_is_not_finite_rejects_the_rollout(make_rollo
 
 
 results = st.one_of(
-    st.floats(-1e6, 1e6, width=32).map(lambda x: Judged(x, parts={"one": x, "other": -x})),
-    st.sampled_from(["late", "raised"]).map(lambda reason: Judged(None, reason)),
+    st.floats(-1e6, 1e6, width=32).map(lambda x: Score(x, parts={"one": x, "other": -x})),
+    st.sampled_from(["late", "raised"]).map(lambda reason: Score(None, reason)),
 )
 
 
@@ -176,38 +176,38 @@ def test_merging_puts_every_row_in_its_place(judged, num_ranks, random):
     for name in ("rows", "values", "part_values"):
         np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
     assert list(merged.rejections.items()) == [
-        (r, Rejection(j.reason)) for r, j in enumerate(judged) if j.score is None
+        (r, Rejection(j.reason)) for r, j in enumerate(judged) if j.value is None
     ]
-    assert merged.accepted.tolist() == [result.score is not None for result in judged]
+    assert merged.accepted.tolist() == [result.value is not None for result in judged]
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 1], [0, 1], [0, 1, 2, 3]])
 def test_a_row_that_is_missing_or_there_twice_is_never_merged(rows):
-    share = ScoreShare.of(np.array(rows), [Judged(1.0)] * len(rows), ())
+    share = ScoreShare.of(np.array(rows), [Score(1.0)] * len(rows), ())
     with pytest.raises(AssertionError, match="exactly once"):
         ScoreShare.merge([share], 3)
 
 
-def shared(*judged: Judged) -> ScoreShare:
+def shared(*judged: Score) -> ScoreShare:
     return ScoreShare.of(np.arange(len(judged)), judged, ())
 
 
 def test_figures_leave_rejected_rollouts_out():
-    judged = [Judged(1.0, parts={"a": 2.0}), Judged(None, "late"), Judged(0.0, parts={"a": 4.0}), Judged(None, "late")]
+    judged = [Score(1.0, parts={"a": 2.0}), Score(None, "late"), Score(0.0, parts={"a": 4.0}), Score(None, "late")]
     share = ScoreShare.of(np.arange(4), judged, ("a",))
     assert share.metrics() == {"reward/rejected_share": 0.5, "reward/a_mean": 3.0}
 
 
 def test_as_many_rejections_as_allowed_pass():
-    check_rejections(shared(*[Judged(1.0)] * 9, Judged(None, "late")), 0.1)
-    check_rejections(shared(Judged(1.0)), 0.0)
+    check_rejections(shared(*[Score(1.0)] * 9, Score(None, "late")), 0.1)
+    check_rejections(shared(Score(1.0)), 0.0)
 
 
 def test_too_many_rejections_end_the_run_with_their_reasons_and_the_first_trace():
-    late, wrong = Judged(None, "timed out"), Judged(None, "raised KeyError", "Traceback: KeyError: 'a'")
-    other = Judged(None, "raised KeyError", "Traceback: KeyError: 'b'")
+    late, wrong = Score(None, "timed out"), Score(None, "raised KeyError", "Traceback: KeyError: 'a'")
+    other = Score(None, "raised KeyError", "Traceback: KeyError: 'b'")
     with pytest.raises(RewardError) as caught:
-        check_rejections(shared(Judged(1.0), late, wrong, other), 0.5)
+        check_rejections(shared(Score(1.0), late, wrong, other), 0.5)
     message = str(caught.value)
     assert "3 of 4 rollouts" in message
     assert "reward.max_reject_share=0.5" in message
@@ -218,4 +218,4 @@ def test_too_many_rejections_end_the_run_with_their_reasons_and_the_first_trace(
 
 def test_a_step_without_any_score_ends_the_run_whatever_is_allowed():
     with pytest.raises(RewardError, match="2 of 2 rollouts"):
-        check_rejections(shared(Judged(None, "late"), Judged(None, "late")), 1.0)
+        check_rejections(shared(Score(None, "late"), Score(None, "late")), 1.0)

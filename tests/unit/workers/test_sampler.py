@@ -9,7 +9,7 @@ import pytest
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
 from rayrlhf.pool import goodput
 from rayrlhf.pool.leases import Answer, Assignment
-from rayrlhf.types import Prompt, SampleRequest
+from rayrlhf.types import Prompt, Sample
 from rayrlhf.workers.sampler import Sampler, Weights, assemble
 
 
@@ -54,8 +54,8 @@ class Clock:
         return self.now
 
 
-def requests(*prompts: tuple[int, ...]) -> tuple[SampleRequest, ...]:
-    return tuple(SampleRequest(Prompt(10 + i, ids), i % 2, seed=1000 + i) for i, ids in enumerate(prompts))
+def requests(*prompts: tuple[int, ...]) -> tuple[Sample, ...]:
+    return tuple(Sample(Prompt(10 + i, ids), i % 2, seed=1000 + i) for i, ids in enumerate(prompts))
 
 
 def lease(number: int, *prompts: tuple[int, ...]) -> Assignment:

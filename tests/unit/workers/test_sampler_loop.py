@@ -6,7 +6,7 @@ import pytest
 
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
 from rayrlhf.pool.leases import Assignment, Report
-from rayrlhf.types import Prompt, SampleRequest
+from rayrlhf.types import Prompt, Sample
 from rayrlhf.weights.store import Published
 from rayrlhf.workers.sampler import Sampler, Weights
 from rayrlhf.workers.sampler_loop import SamplerLoop
@@ -59,7 +59,7 @@ class Source:
 
 
 def assignment(number: int) -> Assignment:
-    return Assignment(number, (SampleRequest(Prompt(number, (1, 2)), 0, seed=0),), Sampling())
+    return Assignment(number, (Sample(Prompt(number, (1, 2)), 0, seed=0),), Sampling())
 
 
 def next_report(loop: SamplerLoop) -> Report:

@@ -1,4 +1,4 @@
-"""Workers of the offline stages (SFT, reward model, DPO): plain classes that one rank builds around a `ModelTrainer`."""
+"""Workers of SFT, reward-model training and DPO: plain classes that one rank builds around a `ModelTrainer`."""
 
 from __future__ import annotations
 

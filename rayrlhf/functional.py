@@ -1,7 +1,7 @@
 """The mathematics of RLHF as pure functions on tensors.
 
-Every per-token tensor is [B, T] and index t speaks about token t (see `rayrlhf.types`). Masks are 1 on response
-tokens. Reductions are written so that padding never changes a result.
+Every per-token tensor is [B, T] and index t speaks about token t (see `rayrlhf.types`). Masks are 1 on the
+tokens that are trained on. Reductions are written so that padding never changes a result.
 """
 
 from __future__ import annotations
@@ -130,26 +130,34 @@ KL_ESTIMATORS: dict[KLEstimator, Callable[[Tensor], Tensor]] = {
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation over response tokens (Schulman et al. 2016, eq. 16).
+    """Generalized advantage estimation over the masked tokens (Schulman et al. 2016, eq. 16).
 
-    δ_t = r_t + γ V_{t+1} − V_t and A_t = δ_t + γλ A_{t+1}, where the value after the last response token is 0. The
-    response is one contiguous run of the mask. Returns (advantages, returns), both [B, T], 0 outside the mask, with
-    returns = advantages + values.
+    δ_t = r_t + γ V_{t+1} − V_t and A_t = δ_t + γλ A_{t+1}, where t + 1 is the next masked token: a gap in the mask (a
+    tool's output between two turns) is skipped, as if its tokens were not there. The value after the last masked token
+    is 0. Returns (advantages, returns), both [B, T], 0 outside the mask, with returns = advantages + values.
     """
-    mask = mask.to(values.dtype)
+    mask = mask.bool()
     advantages = torch.zeros_like(values)
     next_advantage = torch.zeros_like(values[:, 0])
     next_value = torch.zeros_like(values[:, 0])
     for t in reversed(range(values.shape[1])):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
-        next_advantage = (delta + gamma * lam * next_advantage) * mask[:, t]
-        next_value = values[:, t] * mask[:, t]
+        next_advantage = torch.where(mask[:, t], delta + gamma * lam * next_advantage, next_advantage)
+        next_value = torch.where(mask[:, t], values[:, t], next_value)
         advantages[:, t] = next_advantage
-    return advantages, (advantages + values) * mask
+    zeros = torch.zeros_like(values)
+    return torch.where(mask, advantages, zeros), torch.where(mask, advantages + values, zeros)
+
+
+def last_masked(mask: Tensor) -> Tensor:
+    """[B, T] bool → [B] int64, the index of each row's last masked token. Every row must have one."""
+    assert bool(mask.any(1).all()), "a row has no token that is trained on"
+    width = mask.shape[1]
+    return width - 1 - mask.flip(1).int().argmax(1)
 
 
 def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
-    """Σ_{s ≥ t} γ^{s−t} r_s over response tokens: [B, T], 0 outside the mask."""
+    """Σ_{s ≥ t} γ^{s−t} r_s over masked tokens, counting these alone: [B, T], 0 outside the mask."""
     zeros = torch.zeros_like(rewards)
     return gae(torch.where(mask.bool(), rewards, zeros), zeros, mask, gamma, lam=1.0)[1]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,15 +14,18 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from rayrlhf.algorithms.policy_loss import PolicyLoss
+from rayrlhf.algorithms.policy_loss import Loss, PolicyLoss, TokenTensors
 from rayrlhf.config import Config
-from rayrlhf.functional import masked_mean, masked_whiten
-from rayrlhf.types import FloatArray, Rollouts, TrainBatch
+from rayrlhf.functional import last_masked, masked_mean, masked_whiten
+from rayrlhf.types import FloatArray, IntArray, Rollouts, StepSize, TrainBatch, unpad_rows
 
 
 @dataclass(frozen=True)
 class ScoredRollouts:
-    """A step's rollouts with all that was said of them; None is what the algorithm does not need."""
+    """A step's rollouts with all that was said of them; None is what the algorithm does not need.
+
+    Credit looks at the whole step at once, so per-token arrays are padded here: [B, T], right-padded.
+    """
 
     rollouts: Rollouts
     scores: FloatArray  # [B]
@@ -29,16 +34,44 @@ class ScoredRollouts:
     ref_logprobs: FloatArray | None = None  # [B, T], log π_ref
     values: FloatArray | None = None  # [B, T + 1], V(state before token t); index `length` is the state after the end
     baselines: FloatArray | None = None  # [B], score of the greedy response to the same prompt
+    extras: Mapping[str, FloatArray] = field(
+        default_factory=dict
+    )  # outputs of further roles, [B], [B, T] or [B, T + 1]
 
-    @property
+    @cached_property
     def mask(self) -> Tensor:
-        """[B, T] bool, True on response tokens."""
-        return torch.from_numpy(self.rollouts.response_mask)
+        """[B, T] bool, True on the tokens that are trained on."""
+        rollouts = self.rollouts
+        return torch.from_numpy(rollouts.padded(rollouts.loss_mask, width=self.old_logprobs.shape[1]))
+
+    @cached_property
+    def last_token(self) -> Tensor:
+        """[B] int64, the index of each row's last token that is trained on: where its score is placed."""
+        return last_masked(self.mask)
 
     @property
     def groups(self) -> Tensor:
         """[B] int64: rollouts of one prompt have the same number."""
         return torch.from_numpy(np.unique(self.rollouts.prompt_ids, return_inverse=True)[1])
+
+    def take(self, rows: IntArray) -> ScoredRollouts:
+        """The given rows, in that order."""
+        names = ("scores", "old_logprobs", "ref_logprobs", "values", "baselines")
+        arrays = {name: array[rows] for name in names if (array := getattr(self, name)) is not None}
+        extras = {name: array[rows] for name, array in self.extras.items()}
+        return replace(self, rollouts=self.rollouts.take(rows), extras=extras, **arrays)
+
+    @cached_property
+    def log_ratio(self) -> Tensor | None:
+        """[B, T] log π_old − log π_ref, 0 outside the mask; None without a reference."""
+        if self.ref_logprobs is None:
+            return None
+        return torch.where(self.mask, torch.from_numpy(self.old_logprobs - self.ref_logprobs), 0.0)
+
+    @property
+    def mean_kl(self) -> float:
+        """KL to the reference, nats per response; NaN without a reference."""
+        return math.nan if self.log_ratio is None else float(self.log_ratio.sum(1).mean())
 
 
 @dataclass(frozen=True)
@@ -48,7 +81,7 @@ class Credit:
     advantages: Tensor  # [B, T]
     returns: Tensor | None = None  # [B, T + 1]
     values: Tensor | None = None  # [B, T + 1]
-    value_mask: Tensor | None = None  # [B, T + 1] bool, the states whose values are learnt
+    value_mask: Tensor | None = None  # [B, T + 1] bool, the states whose values are learned
 
 
 class OverlongPenalty(Config):
@@ -111,48 +144,58 @@ class Algorithm(PolicyLoss):
         return 1
 
     @abstractmethod
-    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
+    def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
         """Token rewards [B, T], 0 outside the mask, score and KL penalty included → the credit of each token."""
 
-    def assign_credit(self, judged: ScoredRollouts, kl_coef: float) -> tuple[TrainBatch, dict[str, float]]:
-        """A step's scores and log-probabilities → what the learners train on, and the step's metrics."""
-        mask = judged.mask
-        rewards = self.token_rewards(judged, mask, kl_coef)
-        credit = self.credit(rewards, judged, mask)
-        batch = TrainBatch(
-            judged.rollouts,
-            judged.old_logprobs,
-            torch.where(mask, credit.advantages, 0.0).numpy(),
-            kl_coef,
-            judged.max_response_tokens,
-            judged.ref_logprobs if self.kl_in == "loss" else None,
-            *(None if array is None else array.numpy() for array in (credit.values, credit.returns, credit.value_mask)),
-        )
-        return batch, self._metrics(judged, mask, rewards, credit, kl_coef)
+    def value_loss(self, values: Tensor, data: TokenTensors, size: StepSize) -> Loss:
+        """The critic's loss of a micro-batch as its share of an optimizer step of `size`, and metrics that add up
+        likewise. values: [B, T + 1], of the states in `data.value_mask`. An algorithm with `needs_critic` has one."""
+        raise NotImplementedError(f"{type(self).__name__} trains no critic")
 
-    def token_rewards(self, judged: ScoredRollouts, mask: Tensor, kl_coef: float) -> Tensor:
-        """[B, T]: the score on the last response token and, if the penalty is a reward, −kl_coef · KL on every one."""
-        rewards = torch.zeros(mask.shape, dtype=torch.from_numpy(judged.old_logprobs[:0].copy()).dtype)
-        if self.kl_in == "reward" and judged.ref_logprobs is not None:
-            kl = self.token_kl(_log_ratio(judged))
+    def assign_credit(self, scored: ScoredRollouts, kl_coef: float) -> tuple[TrainBatch, dict[str, float]]:
+        """A step's scores and log-probabilities → what the learners train on, and the step's metrics."""
+        mask = scored.mask
+        rewards = self.token_rewards(scored, mask, kl_coef)
+        credit = self.credit(rewards, scored, mask)
+        lengths = scored.rollouts.lengths
+        batch = TrainBatch(
+            scored.rollouts,
+            unpad_rows(scored.old_logprobs, lengths),
+            unpad_rows(torch.where(mask, credit.advantages, 0.0).numpy(), lengths),
+            kl_coef,
+            scored.max_response_tokens,
+            unpad_rows(scored.ref_logprobs, lengths)
+            if scored.ref_logprobs is not None and self.kl_in == "loss"
+            else None,
+            *(
+                None if array is None else unpad_rows(array.numpy(), lengths + 1)
+                for array in (credit.values, credit.returns, credit.value_mask)
+            ),
+        )
+        return batch, self._metrics(scored, mask, rewards, credit, kl_coef)
+
+    def token_rewards(self, scored: ScoredRollouts, mask: Tensor, kl_coef: float) -> Tensor:
+        """[B, T]: the score on the last trained token and, if the penalty is a reward, −kl_coef · KL on every one."""
+        rewards = torch.zeros(mask.shape, dtype=torch.from_numpy(scored.old_logprobs[:0].copy()).dtype)
+        if self.kl_in == "reward" and scored.log_ratio is not None:
+            kl = self.token_kl(scored.log_ratio)
             if self.kl_reduction == "mean":
                 kl = kl / mask.sum(1, keepdim=True)
             rewards -= kl_coef * torch.where(mask, kl, 0.0)
-        last = torch.from_numpy(judged.rollouts.lengths - 1).long()
-        rewards[torch.arange(len(judged.rollouts)), last] += torch.from_numpy(self.final_scores(judged))
+        rewards[torch.arange(len(scored.rollouts)), scored.last_token] += torch.from_numpy(self.final_scores(scored))
         return rewards
 
-    def final_scores(self, judged: ScoredRollouts) -> FloatArray:
+    def final_scores(self, scored: ScoredRollouts) -> FloatArray:
         """[B]: scores after clipping and penalties."""
-        rollouts = judged.rollouts
-        scores: FloatArray = np.array(judged.scores, dtype=judged.old_logprobs.dtype)
+        rollouts = scored.rollouts
+        scores: FloatArray = np.array(scored.scores, dtype=scored.old_logprobs.dtype)
         if self.score_clip is not None:
             scores = scores.clip(-self.score_clip, self.score_clip)
         if self.missing_eos_penalty is not None:
             scores = scores - self.missing_eos_penalty * ~rollouts.finished
         if self.overlong_penalty is not None:
-            scores = scores - self.overlong_penalty.of(rollouts.response_lengths, judged.max_response_tokens)
-        return scores.astype(judged.old_logprobs.dtype)
+            scores = scores - self.overlong_penalty.of(rollouts.response_lengths, scored.max_response_tokens)
+        return scores.astype(scored.old_logprobs.dtype)
 
     def whiten(self, advantages: Tensor, mask: Tensor) -> Tensor:
         """[B, T], to mean 0 and variance 1 over the step's response tokens."""
@@ -166,9 +209,9 @@ class Algorithm(PolicyLoss):
         return kl_coef * (1 + error * min(1.0, num_samples / self.kl_horizon))
 
     def _metrics(
-        self, judged: ScoredRollouts, mask: Tensor, rewards: Tensor, credit: Credit, kl_coef: float
+        self, scored: ScoredRollouts, mask: Tensor, rewards: Tensor, credit: Credit, kl_coef: float
     ) -> dict[str, float]:
-        scores, rollouts = judged.scores, judged.rollouts
+        scores, rollouts = scored.scores, scored.rollouts
         metrics = {
             "reward/score_mean": float(np.mean(scores)),
             "reward/score_std": float(np.std(scores)),
@@ -178,10 +221,9 @@ class Algorithm(PolicyLoss):
             "length/mean": float(rollouts.response_lengths.mean()),
             "length/finished_share": float(rollouts.finished.mean()),
         }
-        if judged.ref_logprobs is not None:
-            log_ratio = torch.where(mask, _log_ratio(judged), 0.0)
-            metrics["kl/sequence_mean"] = float(log_ratio.sum(1).mean())
-            metrics["kl/token_mean"] = float(masked_mean(log_ratio, mask))
+        if scored.log_ratio is not None:
+            metrics["kl/sequence_mean"] = scored.mean_kl
+            metrics["kl/token_mean"] = float(masked_mean(scored.log_ratio, mask))
             metrics["kl/coef"] = kl_coef
         if credit.values is not None and credit.returns is not None:
             values, returns = credit.values[:, :-1], credit.returns[:, :-1]
@@ -190,12 +232,6 @@ class Algorithm(PolicyLoss):
             metrics["value/mean"] = float(masked_mean(values, mask))
             metrics["value/explained_variance"] = float(1 - residual / spread.clamp(min=1e-8))
         return metrics
-
-
-def _log_ratio(judged: ScoredRollouts) -> Tensor:
-    """log π_old − log π_ref, [B, T]."""
-    assert judged.ref_logprobs is not None
-    return torch.from_numpy(judged.old_logprobs - judged.ref_logprobs)
 
 
 def _correlation(scores: FloatArray, lengths: FloatArray) -> float:

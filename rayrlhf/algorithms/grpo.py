@@ -46,13 +46,13 @@ class GroupAlgorithm(Algorithm):
     def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
         """What each response earned, [B], and its group's number → its advantage, [B]."""
 
-    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
+    def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
         if self.baseline_of == "return":
-            return Credit(self.compare(rewards.sum(1), judged.groups).unsqueeze(1).expand(mask.shape))
-        scores = torch.from_numpy(self.final_scores(judged))
+            return Credit(self.compare(rewards.sum(1), scored.groups).unsqueeze(1).expand(mask.shape))
+        scores = torch.from_numpy(self.final_scores(scored))
         penalties = rewards.clone()
-        penalties[torch.arange(len(scores)), torch.from_numpy(judged.rollouts.lengths - 1).long()] -= scores
-        compared = self.compare(scores, judged.groups).unsqueeze(1)
+        penalties[torch.arange(len(scores)), scored.last_token] -= scores
+        compared = self.compare(scores, scored.groups).unsqueeze(1)
         return Credit(compared + returns_to_go(penalties, mask, gamma=1.0))
 
 

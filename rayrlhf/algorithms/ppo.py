@@ -36,7 +36,7 @@ class PPO(Algorithm):
     """Where the score stands. `next_state` is one later, on the state after the response, whose value then counts too;
     the step's longest responses have no such state and get it on their last token (TRL, DeepSpeed-Chat)."""
     learn_next_state: bool = False
-    """Whether the value of that state is learnt as well."""
+    """Whether the value of that state is learned as well."""
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     cliprange_value: PositiveFloat | None = 0.2
@@ -52,34 +52,34 @@ class PPO(Algorithm):
     def first_policy_step(self) -> int:
         return self.critic_warmup_steps
 
-    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
-        assert judged.values is not None, "PPO needs the critic's values"
+    def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
+        assert scored.values is not None, "PPO needs the critic's values"
         states = pad(mask, (0, 1))
         if self.advantage == "sequence":
-            return self._sequence_credit(rewards, torch.from_numpy(judged.values.copy()), states)
-        rewards, learnt = pad(rewards, (0, 1)), states
+            return self._sequence_credit(rewards, torch.from_numpy(scored.values.copy()), states)
+        rewards, learned = pad(rewards, (0, 1)), states
         if self.score_on == "next_state":
-            rewards, states = self._move_scores(rewards, judged, states)
-            learnt = states if self.learn_next_state else learnt
+            rewards, states = self._move_scores(rewards, scored, states)
+            learned = states if self.learn_next_state else learned
         if self.whiten_rewards:
             rewards = masked_whiten(rewards, states, shift_mean=False)
-        values = torch.where(states, torch.from_numpy(judged.values.copy()), 0.0)
+        values = torch.where(states, torch.from_numpy(scored.values.copy()), 0.0)
         advantages, returns = gae(rewards, values, states, self.gamma, self.lam)
         advantages = advantages[:, :-1]
         if self.whiten_advantages:
             advantages = self.whiten(advantages, mask)
-        return Credit(advantages, returns, values, learnt)
+        return Credit(advantages, returns, values, learned)
 
-    def _move_scores(self, rewards: Tensor, judged: ScoredRollouts, states: Tensor) -> tuple[Tensor, Tensor]:
+    def _move_scores(self, rewards: Tensor, scored: ScoredRollouts, states: Tensor) -> tuple[Tensor, Tensor]:
         """(rewards, states) with the scores of all but the longest responses one state later."""
-        lengths = torch.from_numpy(judged.rollouts.lengths).long()
-        response_lengths = judged.rollouts.response_lengths
+        last = scored.last_token
+        response_lengths = scored.rollouts.response_lengths
         rows = torch.from_numpy(np.flatnonzero(response_lengths < response_lengths.max()))
-        scores = torch.from_numpy(self.final_scores(judged))[rows]
+        scores = torch.from_numpy(self.final_scores(scored))[rows]
         rewards, states = rewards.clone(), states.clone()
-        rewards[rows, lengths[rows] - 1] -= scores
-        rewards[rows, lengths[rows]] += scores
-        states[rows, lengths[rows]] = True
+        rewards[rows, last[rows]] -= scores
+        rewards[rows, last[rows] + 1] += scores
+        states[rows, last[rows] + 1] = True
         return rewards, states
 
     def _sequence_credit(self, rewards: Tensor, values: Tensor, states: Tensor) -> Credit:

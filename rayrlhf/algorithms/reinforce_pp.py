@@ -18,7 +18,7 @@ class ReinforcePP(Algorithm):
     kind: Literal["reinforce_pp"] = "reinforce_pp"
     gamma: float = Field(default=1.0, ge=0, le=1)
 
-    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
+    def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
         return Credit(self.whiten(returns_to_go(rewards, mask, self.gamma), mask))
 
 
@@ -34,5 +34,5 @@ class ReinforcePPBaseline(GroupAlgorithm):
     def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
         return totals - group_mean(totals, groups)
 
-    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
-        return Credit(self.whiten(super().credit(rewards, judged, mask).advantages, mask))
+    def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
+        return Credit(self.whiten(super().credit(rewards, scored, mask).advantages, mask))

@@ -18,7 +18,7 @@ class ReMax(Algorithm):
 
     kind: Literal["remax"] = "remax"
 
-    def credit(self, rewards: Tensor, judged: ScoredRollouts, mask: Tensor) -> Credit:
-        assert judged.baselines is not None, "ReMax needs the greedy responses' scores"
-        baselines = torch.from_numpy(judged.baselines).to(rewards.dtype)
+    def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
+        assert scored.baselines is not None, "ReMax needs the greedy responses' scores"
+        baselines = torch.from_numpy(scored.baselines).to(rewards.dtype)
         return Credit(returns_to_go(rewards, mask, gamma=1.0) - baselines.unsqueeze(1))

@@ -25,7 +25,7 @@ BYTES_IN_4_BITS = 4.127 / 8
 
 def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     """Sizes, placement and memory of a PPO run; its inputs are read and checked."""
-    config = ppo_inputs.resolve_paths(config)
+    config = config.resolved()
     inputs = ppo_inputs.load_inputs(config)
     plan = plan_placement(config.reserved_roles, config.placement.colocate)
     sizes = {name: parameter_count(model) for name, model in inputs.models.items()}

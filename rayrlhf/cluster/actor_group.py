@@ -1,7 +1,7 @@
 """Groups of Ray actors: `Host` puts any plain worker in an actor, `ActorGroup` is the actors of one role.
 
-A method's arguments may be object references: Ray hands the worker their values, straight from the object store, and
-what a method returns stays there until someone asks for it.
+A method's named arguments may be object references, or lists of them: the worker gets their values, straight from the
+object store, and what a method returns stays there until someone asks for it.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Host:
         ranks.join(*meeting, timeout_s)
         self._worker = factory(ranks)
 
-    def call(self, method: str, *args: Any) -> Any:
+    def call(self, method: str, **arguments: Any) -> Any:
         """Call a method of the worker."""
-        return getattr(self._worker, method)(*args)
+        return getattr(self._worker, method)(**{name: _resolved(value) for name, value in arguments.items()})
 
     def export(self, dtype: Any) -> Iterator[Any]:
         """The worker's weights, bucket by bucket, then how many there were. Only rank 0 gives them out."""
@@ -75,6 +75,13 @@ class Host:
                 count += 1
                 yield bucket
         yield count
+
+
+def _resolved(value: Any) -> Any:
+    """Ray fetches references that are arguments themselves; those in a list or tuple are fetched here."""
+    if isinstance(value, list | tuple) and value and all(isinstance(item, ray.ObjectRef) for item in value):
+        return ray.get(list(value))
+    return value
 
 
 @dataclass(frozen=True)
@@ -120,13 +127,13 @@ class ActorGroup:
             for ranks, host in zip(self._ranks, self._hosts, strict=True)
         ]
 
-    def call(self, method: str, *args: Any) -> list[Any]:
+    def call(self, method: str, **arguments: Any) -> list[Any]:
         """Call `method` on every worker; one reference each."""
-        return [host.call.remote(method, *args) for host in self._hosts]
+        return [host.call.remote(method, **arguments) for host in self._hosts]
 
-    def call_one(self, rank: int, method: str, *args: Any, num_returns: int = 1) -> Any:
-        """Call `method` on one worker; a reference, or a list of them."""
-        return self._hosts[rank].call.options(num_returns=num_returns).remote(method, *args)
+    def call_first(self, method: str, num_returns: int = 1, **arguments: Any) -> Any:
+        """Call `method` on rank 0 alone; a reference, or a list of them."""
+        return self._hosts[0].call.options(num_returns=num_returns).remote(method, **arguments)
 
     @property
     def hosts(self) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -13,78 +13,18 @@ from rayrlhf.cluster.placement import PlacementConfig, Resources
 from rayrlhf.config import Config
 from rayrlhf.data.tokens.prepare import DataConfig
 from rayrlhf.data.tokens.tokenise import PromptLimit, SequenceLimit
-from rayrlhf.engines import Adapters, EngineConfig, Sampling, VllmEngineConfig
-from rayrlhf.models import LoraConfig
+from rayrlhf.engines import Adapters, Sampling
 from rayrlhf.models.folder import skeleton
 from rayrlhf.models.lora import target_names
 from rayrlhf.pool.config import RolloutsConfig
-from rayrlhf.rewards import Reward, RewardModelReward, singles
-from rayrlhf.run_directory import RunConfig
-from rayrlhf.training.model_trainer import TrainingConfig
-from rayrlhf.workers.scorer import ScorerConfig
-
-
-class SamplerRole(Resources):
-    """vLLM engines that draw responses."""
-
-    engine: EngineConfig = VllmEngineConfig()
-
-
-class RewardRole(Resources, ScorerConfig):
-    """Workers that score responses."""
-
-    source: Reward
-    max_reject_share: float = Field(default=0.1, ge=0, le=1)
-    """The run stops when more than this share of a step's responses gets no score."""
-
-
-class ReferenceRole(Resources, ScorerConfig):
-    """Workers that hold the frozen reference policy."""
-
-    model: str | None = None
-    """Null is the policy's starting model."""
-
-
-class PolicyLora(LoraConfig):
-    """Adapters of the policy, and what of them the samplers get."""
-
-    send: Literal["merged", "adapters"] = "merged"
-    """`merged`: whole weights with the adapters added in, for every model and engine. `adapters`: these alone, some
-    hundredth of the bytes, which vLLM adds to the starting model's weights as it computes; it samples slower then,
-    most of all on a CPU, where it has no kernel for them."""
-
-    @model_validator(mode="after")
-    def _samplers_have_the_learners_base(self) -> PolicyLora:
-        if self.send == "adapters" and self.load_in_4bit:
-            raise ValueError(
-                "send 'adapters' contradicts load_in_4bit=true: samplers would add them to the unrounded weights and "
-                "draw from another policy than the one that learns: set send to merged, or load_in_4bit to false"
-            )
-        return self
-
-
-class PolicyRole(Resources, TrainingConfig):
-    """Learners of the policy."""
-
-    lora: PolicyLora | None = None
-    """Train low-rank adapters instead of all weights; null trains all."""
-    ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Keep a moving average of the weights with this decay per optimizer step, and save it beside them in
-    `policy_ema`."""
-
-    @property
-    def sends_adapters(self) -> bool:
-        """Whether samplers get the adapters alone."""
-        return self.lora is not None and self.lora.send == "adapters"
-
-
-class CriticRole(Resources, TrainingConfig):
-    """Learners of the critic."""
-
-    model: str | None = None
-    """What the critic starts from; null is the (first) reward model, or the policy where there is none."""
-    normalize: bool = True
-    """Scale the head by the score statistics that a reward model's folder has, as its reward is."""
+from rayrlhf.ppo.roles import ROLES, roles_of
+from rayrlhf.ppo.roles.critic import CriticRole
+from rayrlhf.ppo.roles.policy import PolicyRole
+from rayrlhf.ppo.roles.reference import ReferenceRole
+from rayrlhf.ppo.roles.reward import RewardRole
+from rayrlhf.ppo.roles.sampler import SamplerRole
+from rayrlhf.rewards import RewardModelReward, singles
+from rayrlhf.run_directory import RunConfig, resolve
 
 
 class PromptData(DataConfig, PromptLimit):
@@ -223,6 +163,12 @@ class PPOConfig(Config):
             )
         return self
 
+    def resolved(self) -> Self:
+        """With absolute paths, as actors in other working directories need them."""
+        sections = [role.name for role in ROLES if role.reserves] + ["data"] + (["ptx"] if self.ptx else [])
+        resolved = {name: getattr(self, name).resolved() for name in sections}
+        return self.model_copy(update={"model": resolve(self.model), **resolved})
+
     @property
     def reserved_roles(self) -> dict[str, Resources]:
         """What the run cannot do without: of the samplers one, unless they share devices with another role."""
@@ -233,22 +179,17 @@ class PPOConfig(Config):
     @property
     def roles(self) -> dict[str, Resources]:
         """The roles that the algorithm needs, each with what it reserves."""
-        roles: dict[str, Resources] = {"sampler": self.sampler, "reward": self.reward, "policy": self.policy}
-        if self.algorithm.needs_reference:
-            roles["reference"] = self.reference
-        if self.algorithm.needs_critic:
-            roles["critic"] = self.critic
-        return roles
-
-    @property
-    def max_sequence_tokens(self) -> int:
-        """Prompt and response."""
-        return self.data.max_prompt_tokens + self.sampling.max_completion_length
+        return {role.name: role.resources(self) for role in roles_of(self) if role.reserves}
 
     @property
     def optimizer_steps_per_step(self) -> int:
         """Optimizer steps on one step's rollouts."""
         return self.algorithm.num_epochs * math.ceil(self.batch_size / self.algorithm.minibatch_size)
+
+    @property
+    def num_optimizer_steps(self) -> int:
+        """Optimizer steps of the run."""
+        return self.num_steps * self.optimizer_steps_per_step
 
     @property
     def logprob_gap_limit(self) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from rayrlhf.config import ConfigError
 from rayrlhf.data.ingest.records import Kind
@@ -11,12 +12,8 @@ from rayrlhf.data.tokens.inputs import prepare_with_progress
 from rayrlhf.data.tokens.prepare import Prepared
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import load_tokenizer, read_model_config
-from rayrlhf.models.folder import check_same_vocabulary
 from rayrlhf.ppo.config import PPOConfig
-from rayrlhf.rewards import RewardModelReward, singles
-from rayrlhf.rewards.base import TextReward
-from rayrlhf.run_directory import resolve
-from rayrlhf.training.inputs import check_training
+from rayrlhf.ppo.roles import roles_of
 from rayrlhf.types import Prompt, Sample, sample_seed
 
 
@@ -24,7 +21,7 @@ from rayrlhf.types import Prompt, Sample, sample_seed
 class PPOInputs:
     """Prompts and what is known of the models."""
 
-    prompts: list[Prompt]
+    prompts: Prompts
     heldout: list[Sample]
     """Held-out prompts with seeds that stay the same from evaluation to evaluation."""
     gold_answers: list[str] | None
@@ -37,50 +34,25 @@ class PPOInputs:
     models: dict[str, str]
 
 
-def resolve_paths(config: PPOConfig) -> PPOConfig:
-    """The configuration with absolute paths, as actors in other working directories need them."""
-    tree = config.model_dump()
-    tree["model"] = resolve(config.model)
-    for role in ("reference", "critic"):
-        if tree[role]["model"]:
-            tree[role]["model"] = resolve(tree[role]["model"])
-    reward = config.reward.model_copy(update={"source": config.reward.source.resolved()})
-    return PPOConfig.model_validate(tree).model_copy(
-        update={"reward": reward, "data": config.data.resolved(), "ptx": config.ptx and config.ptx.resolved()}
-    )
-
-
 def load_inputs(config: PPOConfig) -> PPOInputs:
     """Read and check all inputs of a run whose paths are resolved. Raises UserError."""
-    reward_models = [source for source in singles(config.reward.source) if isinstance(source, RewardModelReward)]
-    models = {"policy": config.model}
-    models |= {f"reward.{i}" if i else "reward": source.model for i, source in enumerate(reward_models)}
-    if config.algorithm.needs_reference:
-        models["reference"] = config.reference_model
-    if config.algorithm.needs_critic:
-        models["critic"] = config.critic_model
-    for model in dict.fromkeys(models.values()):
+    roles = roles_of(config)
+    models = {label: model for role in roles for label, model in role.models(config).items()}
+    for model in dict.fromkeys([config.model, *models.values()]):
         read_model_config(model)
-    _check_rewards(config)
+    for role in roles:
+        role.check(config)
     tokenizer = load_tokenizer(config.model)
-    own_tokens = {source.model for source in reward_models if source.retokenize}
-    for model in dict.fromkeys(models.values()):
-        if model not in own_tokens:
-            check_same_vocabulary(config.model, model)
-    check_training(config.model, config.policy, "policy", config.policy.num_gpus)
-    if config.algorithm.needs_critic:
-        check_training(config.critic_model, config.critic, "critic", config.critic.num_gpus)
-    _check_sampler(config)
     kind: Kind = "answers" if config.data.gold_answers else "prompts"
     data = prepare_with_progress(config.data, kind, tokenizer, config.data, config.run.seed)
     train, held_out = data.train[0], data.heldout[0]
-    prompts = _prompts(train)
+    prompts, heldout_prompts = Prompts(train), Prompts(held_out, first_id=len(train))
     heldout = [
         Sample(prompt, 0, sample_seed(config.run.seed, 0, prompt.id - len(prompts), 0))
-        for prompt in _prompts(held_out, first_id=len(prompts))[: config.evaluation.num_prompts]
+        for prompt in heldout_prompts[: config.evaluation.num_prompts]
     ]
     gold_answers = [*_answers(train, tokenizer), *_answers(held_out, tokenizer)] if config.data.gold_answers else None
-    longest = max(len(prompt.token_ids) for prompt in [*prompts, *(request.prompt for request in heldout)])
+    longest = max(prompts.longest, *(len(sample.prompt.token_ids) for sample in heldout), 0)
     needed = longest + config.sampling.max_completion_length
     limit = getattr(read_model_config(config.model), "max_position_embeddings", None)
     if limit is not None and needed > limit:
@@ -101,38 +73,36 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
     )
 
 
-def _check_rewards(config: PPOConfig) -> None:
-    """Start each reward that needs no model once, so that a function that cannot be imported is found now."""
-    for source in singles(config.reward.source):
-        if isinstance(source, TextReward):
-            source.start().close()
-            if source.needs_gold_answers and not config.data.gold_answers:
-                raise ConfigError(
-                    f"reward.source: {type(source).__name__} compares responses with the data's answers: "
-                    "set data.gold_answers=true, and give data with answers"
-                )
-
-
-def _check_sampler(config: PPOConfig) -> None:
-    """See that the engine can compute the model, and take its adapters if they are sent."""
-    model_config, on_gpu = read_model_config(config.model), config.sampler.num_gpus > 0
-    config.sampler.engine.check_model(model_config, on_gpu)
-    if adapters := config.sent_adapters:
-        config.sampler.engine.check_adapters(model_config, adapters, on_gpu)
-
-
 def _ptx_rows(config: PPOConfig, tokenizer: Any) -> Sequences | None:
     if config.ptx is None:
         return None
     return prepare_with_progress(config.ptx, "answers", tokenizer, config.ptx, config.run.seed).train[0]
 
 
-def _prompts(data: Sequences, first_id: int = 0) -> list[Prompt]:
-    """Ids are positions in the data, counted from `first_id`."""
-    return [
-        Prompt(id=first_id + index, token_ids=tuple(data.row(index)[:length].tolist()))
-        for index, length in enumerate(data.prompt_lengths.tolist())
-    ]
+class Prompts(Sequence[Prompt]):
+    """Prompts over the mapped tokens of a data set, made when they are asked for: none takes memory before."""
+
+    def __init__(self, data: Sequences, first_id: int = 0) -> None:
+        self._data, self._first_id = data, first_id
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, index: int) -> Prompt: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prompt]: ...
+    def __getitem__(self, index: int | slice) -> Prompt | list[Prompt]:
+        """Ids are positions in the data, counted from `first_id`."""
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = range(len(self))[index]
+        return Prompt(self._first_id + row, self._data.row(row)[: self._data.prompt_lengths[row]])
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return int(self._data.prompt_lengths.max(initial=0))
 
 
 def _answers(data: Sequences, tokenizer: Any) -> list[str]:

@@ -1,26 +1,19 @@
-"""PPO: sample, score, assign credit, learn. The loop holds references and figures, never tensors."""
+"""PPO: sample, score, assign credit, learn. The loop holds references and scalars, never tensors."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Sequence
-
-import psutil
-
-from rayrlhf.checkpoint import Checkpoints
+from rayrlhf.algorithms import Algorithm
 from rayrlhf.cluster.connection import connect
 from rayrlhf.cluster.placement import Reservation, check_capacity, cluster_nodes, plan_placement
 from rayrlhf.metrics import MetricsLog
+from rayrlhf.ppo.actors import RunActors
+from rayrlhf.ppo.cast import Cast
 from rayrlhf.ppo.config import PPOConfig
-from rayrlhf.ppo.diagnostics import Diagnostics
-from rayrlhf.ppo.inputs import PPOInputs, load_inputs, resolve_paths
+from rayrlhf.ppo.inputs import PPOInputs, load_inputs
 from rayrlhf.ppo.pool_actor import check_not_alive
-from rayrlhf.ppo.recorder import LoopClock, SamplingFigures
-from rayrlhf.ppo.roles import Roles
-from rayrlhf.ppo.sampling import Draws
+from rayrlhf.ppo.recorder import Recorder
 from rayrlhf.run_directory import RunDirectory
-from rayrlhf.types import Sample
+from rayrlhf.workers.credit import StepOutcome
 
 SHOWN = (
     "reward/score_mean",
@@ -36,8 +29,7 @@ SHOWN = (
 
 def run_ppo(config: PPOConfig) -> RunDirectory:
     """Train `config.model` with PPO. Everything that can be wrong with the input is found before any actor starts."""
-    submitted = time.monotonic() - (time.time() - psutil.Process().create_time())  # when this job began
-    config = resolve_paths(config)
+    config = config.resolved()
     inputs = load_inputs(config)
     connect()
     check_not_alive(config.run.name)
@@ -48,95 +40,77 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
     directory.write_data_report(inputs.data.account.as_dict(), inputs.data.rejected)
     with (
         MetricsLog(directory.path, "ppo", config.num_steps, SHOWN) as log,
-        Roles(
-            config,
-            Reservation(plan, config.placement),
-            inputs.eos_token_id,
-            inputs.max_model_len,
-            inputs.gold_answers,
-            inputs.ptx,
-            log.say,
-        ) as roles,
+        RunActors(config, Reservation(plan, config.placement), inputs) as actors,
     ):
         log.say(f"prompts: {inputs.data.account}; held out: {len(inputs.heldout)}; run: {directory.path}")
-        clock = LoopClock()
-        ready = roles.wait_until_ready()
+        run = Recorder(config, directory, log)
+        ready = actors.wait_until_ready()
         log.say("actors ready: " + ", ".join(f"{role} {seconds:.1f} s" for role, seconds in ready.items()))
-        directory.write_summary(_loop(config, inputs, roles, log, directory, clock, submitted))
+        train(config, inputs, Cast(actors, inputs.prompts, log.say), run)
     return directory
 
 
-def _loop(
-    config: PPOConfig,
-    inputs: PPOInputs,
-    roles: Roles,
-    log: MetricsLog,
-    directory: RunDirectory,
-    clock: LoopClock,
-    submitted: float,
-) -> dict[str, float]:
-    checkpoints = Checkpoints(directory.path / "checkpoints", config.run.keep_checkpoints)
-    diagnostics = Diagnostics(config.logprob_gap_limit, config.first_ratio_limit)
-    kl_coef = config.algorithm.kl_coef
-    sampling = SamplingFigures()
-    summary: dict[str, float] = {}
-    metrics: dict[str, float] = {}
-    draws = Draws(config, roles, inputs.prompts)
-    roles.tell(0, clock.seconds())
-    for step in range(config.num_steps):
-        clock.enter("publish")
-        roles.publish(version=step)  # policy → store; samplers pull
-        if step % (config.evaluation.interval or config.num_steps) == 0:
-            clock.enter("evaluate")
-            metrics = _evaluate(roles, inputs.heldout, config, step, directory)
-        clock.enter("wait_for_rollouts")
-        rollouts = draws.take(step)  # y ~ π_old(·|x), references only
-        clock.enter("score")
-        judged = roles.judge(rollouts)  # r(x, y), log π_old(y|x), log π_ref(y|x), V(s_t)
-        credit, ends, batch = roles.assign_credit(kl_coef, _rollouts_file(config, directory, step), judged)  # A_t, R_t
-        num_samples = int(credit["ledger/trained"])
-        clock.enter("train")
-        learned = roles.update(batch, num_samples, step)
-        roles.settle(rollouts, ends)
-        kl_coef = config.algorithm.next_kl_coef(kl_coef, credit.get("kl/sequence_mean", math.nan), num_samples)
-        if _is_due(step + 1, config.checkpoint_interval, config.num_steps):
-            clock.enter("save")
-            checkpoints.write(step + 1, roles.save)
-        metrics |= credit | learned | sampling.of(rollouts) | clock.step()
-        if step == 0:
-            metrics["time/submit_to_first_step_s"] = time.monotonic() - submitted
-        summary |= _first_and_last(metrics, summary)
-        for line in diagnostics.warnings(metrics):
-            log.say(line)
-        log.write(step + 1, metrics)
-        roles.tell(step + 1, clock.seconds())
-        metrics = {}
-    roles.publish(version=config.num_steps)
-    final = _evaluate(roles, inputs.heldout, config, config.num_steps, directory)
-    if final:
-        log.write(config.num_steps, final)
-    return summary | {"num_steps": config.num_steps} | _first_and_last(final, summary)
+def train(config: PPOConfig, inputs: PPOInputs, cast: Cast, run: Recorder) -> None:
+    """The loop."""
+    weights, samplers, learners = cast.weights, cast.samplers, cast.learners
+    reward, policy, reference, critic, credit = cast.reward, cast.policy, cast.reference, cast.critic, cast.credit
+    kl = KLController(config.algorithm)
+    run.tell_with(samplers.tell)
+
+    def evaluate(step: int) -> None:
+        if not inputs.heldout:
+            return
+        heldout = samplers.generate(inputs.heldout, step)
+        scores, old, ref = reward.score(heldout), policy.logprobs(heldout), reference.logprobs(heldout)
+        file = run.heldout_file(step)
+        run.evaluation(credit.evaluate(heldout, file, scores=scores, old_logprobs=old, ref_logprobs=ref))
+        samplers.settle(heldout)
+
+    for step in run.steps():
+        run.enter("publish")
+        weights.publish(version=step)  # policy → store; samplers pull
+        if run.evaluates(step):
+            run.enter("evaluate")
+            evaluate(step)
+        run.enter("wait_for_rollouts")
+        rollouts = samplers.collect(step)  # y ~ π_old(·|x)
+        run.enter("score")
+        scores = reward.score(rollouts)  # r(x, y)
+        baselines = reward.baselines(rollouts)  # r(x, greedy y), if the algorithm compares with it
+        old = policy.logprobs(rollouts)  # log π_old(y|x)
+        ref = reference.logprobs(rollouts)  # log π_ref(y|x)
+        values = critic.values(rollouts)  # V(s_t)
+        others = cast.others.ask(rollouts)
+        outcome = credit.assign(  # A_t, R_t, who is trained on
+            rollouts,
+            weights.version,
+            kl.coef,
+            run.rollouts_file(step),
+            scores=scores,
+            greedy_scores=baselines,
+            old_logprobs=old,
+            ref_logprobs=ref,
+            values=values,
+            **others,
+        )
+        run.enter("train")
+        updates = learners.update(outcome, step)  # epochs of minibatches, policy and critic
+        samplers.settle(rollouts, outcome.ends)
+        kl.update(outcome)
+        run.save(step, learners.save)
+        run.record(step, rollouts, outcome, updates)
+    weights.publish(version=config.num_steps)
+    evaluate(config.num_steps)
+    run.finish()
 
 
-def _evaluate(
-    roles: Roles, heldout: Sequence[Sample], config: PPOConfig, step: int, directory: RunDirectory
-) -> dict[str, float]:
-    """Figures on the held-out prompts; none if there are none. The same seeds each time."""
-    if not heldout:
-        return {}
-    return roles.evaluate(heldout, step, str(directory.path / "rollouts" / f"heldout-{step:06d}.parquet"))
+class KLController:
+    """The coefficient of the KL penalty, fixed or adaptive."""
 
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self.coef = algorithm.kl_coef
 
-def _is_due(steps_done: int, interval: int, num_steps: int) -> bool:
-    return steps_done == num_steps or (interval > 0 and steps_done % interval == 0)
-
-
-def _rollouts_file(config: PPOConfig, directory: RunDirectory, step: int) -> str | None:
-    interval = config.save_rollouts_interval
-    due = interval > 0 and step % interval == 0
-    return str(directory.path / "rollouts" / f"step-{step + 1:06d}.parquet") if due else None
-
-
-def _first_and_last(metrics: dict[str, float], summary: dict[str, float]) -> dict[str, float]:
-    """The latest value of each metric, and the first one under `first/`."""
-    return {f"first/{k}": v for k, v in metrics.items() if f"first/{k}" not in summary} | metrics
+    def update(self, outcome: StepOutcome) -> None:
+        """After a step."""
+        self.coef = self._algorithm.next_kl_coef(self.coef, outcome.mean_kl, outcome.num_trained)

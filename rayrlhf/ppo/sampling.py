@@ -1,42 +1,112 @@
-"""What a step trains on, ordered as many steps ahead as rollouts may be stale."""
+"""The samplers as the loop sees them: what a step trains on, ordered as many steps ahead as rollouts may be stale."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import ray
 
 from rayrlhf.algorithms.grpo import DynamicSampling, GroupAlgorithm
-from rayrlhf.pool.leases import SampleBatch
+from rayrlhf.cluster.actor_group import WorkerError, wait_for
+from rayrlhf.engines import Sampling
+from rayrlhf.pool.leases import Purpose, SampleBatch
 from rayrlhf.pool.requests import step_requests
 from rayrlhf.ppo.config import PPOConfig
-from rayrlhf.ppo.roles import Collected, Roles
-from rayrlhf.types import Prompt
+from rayrlhf.ppo.handles import Collected, Credit, Reward, Weights
+from rayrlhf.types import Prompt, Sample
+from rayrlhf.workers.credit import Key
+
+LOOK_AFTER_S = 2.0
+"""How often the loop looks after pool and store while it waits."""
 
 
-class Draws:
-    """The run's draws: a step has one, or several until enough groups of responses differ in their scores."""
+class Samplers:
+    """The rollout pool. A step has one batch of samples, or several until enough groups differ in their scores."""
 
-    def __init__(self, config: PPOConfig, roles: Roles, prompts: Sequence[Prompt]) -> None:
-        self._config, self._roles, self._prompts = config, roles, prompts
-        self._ordered: dict[int, tuple[SampleBatch, SampleBatch | None]] = {}  # by step, not yet taken
-        self._next_step = 0
+    def __init__(
+        self,
+        config: PPOConfig,
+        pool: Any,
+        weights: Weights,
+        reward: Reward,
+        credit: Credit,
+        prompts: Sequence[Prompt],
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._pool, self._prompts, self._say = config, pool, prompts, say
+        self._weights, self._reward, self._credit = weights, reward, credit
+        self._ahead: dict[int, tuple[SampleBatch, SampleBatch | None]] = {}  # by step, ordered and not yet taken
+        self._next_step = self._next_batch = 0
 
-    def take(self, step: int) -> Collected:
-        """The step's rollouts, references only; with staleness, what follows is drawn while the learners train."""
+    def collect(self, step: int) -> Collected:
+        """y ~ π_old(·|x) for the step's prompts; with staleness, what follows is sampled while the learners train."""
         config, algorithm = self._config, self._config.algorithm
         while self._next_step <= min(step + config.rollouts.max_staleness, config.num_steps - 1):
-            self._ordered[self._next_step] = self._order(self._next_step)
+            self._ahead[self._next_step] = self._order_step(self._next_step)
             self._next_step += 1
-        order, greedy = self._ordered.pop(step)
-        rollouts = self._roles.take(order)
+        batch, greedy = self._ahead.pop(step)
+        collected = self._take(batch)
         if isinstance(algorithm, GroupAlgorithm) and algorithm.dynamic_sampling is not None:
-            return self._until_enough(rollouts, step, algorithm.dynamic_sampling)
-        return rollouts if greedy is None else replace(rollouts, greedy=self._roles.take(greedy))
+            return self._until_enough(collected, step, algorithm.dynamic_sampling)
+        return collected if greedy is None else replace(collected, greedy=self._take(greedy))
 
-    def _order(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
-        """y ~ π(·|x) for the prompts of the step's draw `turn`, and with greedy ones for each prompt if needed."""
-        config, roles = self._config, self._roles
-        requests = step_requests(
+    def generate(self, samples: Sequence[Sample], version: int) -> Collected:
+        """Responses to held-out prompts by weights `version`."""
+        return self._take(self._order(samples, version, version, purpose="evaluate"))
+
+    def settle(self, collected: Collected, ends: Mapping[Key, str | None] | None = None) -> None:
+        """Tell the ledger what became of the samples: those that `ends` does not name were left out. None: all served
+        their purpose."""
+        for batch in collected.batches:
+            rejected: dict[Key, str] = {}
+            if ends is not None:
+                keys = [(sample.prompt.id, sample.sample_id) for sample in batch.requests]
+                rejected = {key: why for key in keys if (why := ends.get(key, "its group's scores do not differ"))}
+            self._pool.settle.remote(batch.id, rejected)
+        if collected.greedy is not None:
+            self.settle(collected.greedy)
+
+    def tell(self, step: int, seconds: Mapping[str, float]) -> None:
+        """Let `rayrlhf status` know where the loop is. seconds: of the learners, by activity."""
+        self._pool.at.remote(step, self._config.num_steps, dict(seconds))
+        self._pass_on()
+
+    def _order(
+        self,
+        samples: Sequence[Sample],
+        step: int,
+        min_version: int,
+        sampling: Sampling | None = None,
+        purpose: Purpose = "train",
+    ) -> SampleBatch:
+        """Have the samplers generate a response for every sample, with weights of at least `min_version`."""
+        sampling = sampling or self._config.sampling
+        batch = SampleBatch(self._next_batch, step, tuple(samples), sampling, max(0, min_version), purpose)
+        self._next_batch += 1
+        self._wait(self._pool.submit.remote(batch), "the rollout pool")
+        return batch
+
+    def _take(self, batch: SampleBatch) -> Collected:
+        """A batch's rollouts, once all are there."""
+        status, rollouts = self._pool.take.options(num_returns=2).remote(batch.id)
+        began, limit = time.monotonic(), self._config.timeouts.step_s
+        while not ray.wait([status], timeout=LOOK_AFTER_S)[0]:
+            self._pass_on()
+            if line := self._weights.heal():
+                self._say(line)
+            if time.monotonic() - began > limit:
+                raise WorkerError(
+                    f"waited {limit:g} s for rollouts: raise timeouts.step_s, or look at `rayrlhf status`"
+                )
+        return Collected(rollouts, len(batch.requests), self._wait(status, "rollouts"), (batch,))
+
+    def _order_step(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
+        """The samples of a step's batch `turn`, and if the algorithm needs them a greedy one for each prompt."""
+        config = self._config
+        samples = step_requests(
             self._prompts,
             step * config.algorithm.draws_per_step + turn,
             config.batch_size,
@@ -45,32 +115,45 @@ class Draws:
             first_sample=turn * config.batch_size,
         )
         min_version = step - config.rollouts.max_staleness
-        order = roles.order(requests, step, min_version)
+        batch = self._order(samples, step, min_version)
         if not config.algorithm.needs_greedy:
-            return order, None
-        one_each = {request.prompt.id: replace(request, sample_id=0) for request in requests}
+            return batch, None
+        one_each = {sample.prompt.id: replace(sample, sample_id=0) for sample in samples}
         greedy = config.sampling.model_copy(update={"temperature": 0.0})
-        return order, roles.order(list(one_each.values()), step, min_version, greedy, "baseline")
+        return batch, self._order(list(one_each.values()), step, min_version, greedy, "baseline")
 
-    def _until_enough(self, drawn: Collected, step: int, rule: DynamicSampling) -> Collected:
-        """Groups whose scores are all the same are left out and others drawn, as often as the rule allows.
+    def _until_enough(self, collected: Collected, step: int, rule: DynamicSampling) -> Collected:
+        """Leave out groups whose scores are all the same and sample others, as often as the rule allows.
 
-        A step that finds no group at all trains on its last draw, which then moves nothing but the KL penalty.
+        A step that finds no group at all trains on its last batch, which then moves nothing but the KL penalty.
         """
-        config, roles = self._config, self._roles
+        config = self._config
         wanted = config.batch_size // config.num_generations
-        kept = Collected([], 0)
-        num_groups, num_drawn = 0, 0
+        kept: Collected | None = None
+        num_groups = num_sampled = 0
+        batches: tuple[SampleBatch, ...] = ()
         for turn in range(rule.max_rounds):
             if turn:
-                drawn = roles.take(self._order(step, turn)[0])
-            drawn = replace(drawn, scores=roles.scores(drawn), orders=(*kept.orders, *drawn.orders))
-            num_drawn += drawn.num_rows
-            found, rollouts, scores = roles.select(rule.tolerance, wanted - num_groups, kept, drawn)
+                collected = self._take(self._order_step(step, turn)[0])
+            batches = (*batches, *collected.batches)
+            collected = replace(collected, scores=self._reward.score(collected), batches=batches)
+            num_sampled += collected.num_rows
+            assert collected.scores is not None
+            found, rollouts, scores = self._credit.select(
+                collected, collected.scores, kept, rule.tolerance, wanted - num_groups
+            )
             num_groups += found
             rows = num_groups * config.num_generations
-            kept = Collected([rollouts], rows, drawn.status, drawn.orders, [scores])
+            kept = Collected(rollouts, rows, collected.status, batches, [scores])
             if num_groups == wanted:
                 break
-        chosen = kept if num_groups else drawn
-        return replace(chosen, num_left_out=num_drawn - chosen.num_rows)
+        chosen = kept if kept is not None and num_groups else collected
+        return replace(chosen, num_left_out=num_sampled - chosen.num_rows)
+
+    def _pass_on(self) -> None:
+        """What the pool has to say, to people."""
+        for line in self._wait(self._pool.lines.remote(), "the rollout pool"):
+            self._say(line)
+
+    def _wait(self, ref: Any, awaited: str) -> Any:
+        return wait_for([ref], awaited, self._config.timeouts.step_s, "timeouts.step_s")[0]

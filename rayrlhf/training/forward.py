@@ -12,10 +12,10 @@ from torch import Tensor
 
 from rayrlhf.training.batching import plan_microbatches
 from rayrlhf.training.parallel import Ranks
-from rayrlhf.types import Rollouts, RowShare
+from rayrlhf.types import Rollouts, RowShare, unpad_rows
 
 RowPass = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(tokens [b, t], response mask [b, t], lengths [b]) → [b], [b, t] or, of states, [b, t + 1]."""
+"""(tokens [b, t], loss mask [b, t], lengths [b]) → [b], [b, t] or, of states, [b, t + 1]."""
 
 
 @torch.no_grad()
@@ -29,30 +29,30 @@ def forward_rows(
     """Run `row_pass` over this rank's share of the rollouts, in micro-batches of `max_tokens` padded tokens."""
     plan = plan_microbatches(rollouts.lengths, max_tokens, ranks.world_size)[ranks.rank]
     rows: list[int] = []
-    parts: list[np.ndarray] = []
+    results: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
     with autocast:
         for microbatch in plan:
             # A rank with nothing left still takes part: a sharded model gathers its layers in every pass.
-            taken = np.array(microbatch or [0])
-            tokens, mask, lengths = row_tensors(rollouts, taken, ranks.device)
-            result = row_pass(tokens, mask, lengths).float().cpu().numpy()
+            tokens, mask, row_lengths = row_tensors(rollouts, np.array(microbatch or [0]), ranks.device)
+            result = row_pass(tokens, mask, row_lengths).float().cpu().numpy()
             if not microbatch:
                 continue
             rows.extend(microbatch)
             if result.ndim == 2:
                 extra = result.shape[1] - tokens.shape[1]  # a row has one more state than tokens
-                padded = np.zeros((len(taken), rollouts.tokens.shape[1] + extra), dtype=np.float32)
-                padded[:, : result.shape[1]] = result
-                result = padded
-            parts.append(result)
-    empty = np.zeros((0,), dtype=np.float32)
-    return RowShare(np.array(rows, dtype=np.int64), np.concatenate(parts) if parts else empty)
+                lengths.append(row_lengths.cpu().numpy() + extra)
+                result = unpad_rows(result, lengths[-1])
+            results.append(result)
+    return RowShare(
+        np.array(rows, dtype=np.int64),
+        np.concatenate(results) if results else np.zeros(0, dtype=np.float32),
+        np.concatenate(lengths) if lengths else None,
+    )
 
 
 def row_tensors(rollouts: Rollouts, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """(tokens [b, t] int64, response mask [b, t], lengths [b]) of some rows, cut to their longest."""
-    lengths = rollouts.lengths[rows]
-    width = int(lengths.max())
-    tokens = torch.from_numpy(rollouts.tokens[rows, :width].astype(np.int64))
-    mask = torch.from_numpy(rollouts.response_mask[rows, :width])
-    return tokens.to(device), mask.to(device), torch.from_numpy(lengths.astype(np.int64)).to(device)
+    """(tokens [b, t] int64, loss mask [b, t], lengths [b]) of some rows, padded to their longest."""
+    tokens = torch.from_numpy(rollouts.padded(rollouts.tokens, rows).astype(np.int64))
+    mask = torch.from_numpy(rollouts.padded(rollouts.loss_mask, rows))
+    return tokens.to(device), mask.to(device), torch.from_numpy(rollouts.lengths[rows]).to(device)

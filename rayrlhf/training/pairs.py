@@ -14,7 +14,6 @@ from rayrlhf.training.batching import plan_microbatches
 from rayrlhf.training.model_trainer import TrainingConfig
 from rayrlhf.training.offline_worker import gather_objects
 from rayrlhf.training.parallel import Ranks, autocast
-from rayrlhf.types import pad_columns
 
 PairSet: TypeAlias = tuple[Sequences, Sequences]
 """(chosen, rejected), with the same rows."""
@@ -34,7 +33,7 @@ def stack_sides(sides: Sequence[np.ndarray]) -> np.ndarray:
     One forward pass takes both, so that sharded layers are gathered once.
     """
     width = max(side.shape[1] for side in sides)
-    return np.concatenate([pad_columns(side, width) for side in sides])
+    return np.concatenate([np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in sides])
 
 
 @torch.no_grad()

@@ -1,10 +1,9 @@
-"""Between scoring and learning: shares of all ranks → advantages and returns, and the step's figures and texts."""
+"""Between scoring and learning: what the roles said of a step's rollouts → what is trained on, and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,33 @@ from rayrlhf.algorithms import Algorithm, ScoredRollouts
 from rayrlhf.algorithms.moments import RunningMoments
 from rayrlhf.models import load_tokenizer
 from rayrlhf.rewards import RewardError
-from rayrlhf.types import FloatArray, Rollouts, RowShare
-from rayrlhf.workers.rewarder import decode_samples
+from rayrlhf.types import FloatArray, Rollouts, RowShare, TrainBatch
+from rayrlhf.workers.rollouts_file import write_rollouts
 from rayrlhf.workers.score_share import ScoreShare, check_rejections
+
+Key = tuple[int, int]
+"""(prompt id, sample id)."""
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What became of a step's rollouts."""
+
+    ends: Mapping[Key, str | None]
+    """None for each rollout that is trained on, and the reason for each that is not."""
+    num_trained: int
+    mean_kl: float
+    """To the reference, nats per response; NaN without a reference."""
+    metrics: dict[str, float]
+    batch: Any = None
+    """The `TrainBatch`: in the loop, an object reference to it."""
 
 
 class CreditAssigner:
-    """Sees a whole step at once, as whitening, groups and the KL figures need; the loop never does.
+    """Sees a whole step at once, as whitening, groups and KL metrics need; the loop never does.
 
-    Its methods take what the roles said of a step's rollouts as one flat list, since only an actor's own arguments are
-    fetched from the object store: `sizes` says under which name how many of them follow. Names are `rollouts` (the
-    samplers' parts) and the ranks' shares of `scores`, `old_logprobs`, `ref_logprobs`, `values`; `greedy_rollouts` and
-    `greedy_scores` are those of the greedy responses. Without `old_logprobs` they are those that the samplers reported.
+    `scores`, `old_logprobs`, `ref_logprobs` and `values` are the shares of all ranks of a role; None is a role that the
+    algorithm does not need. Without `old_logprobs` they are those that the samplers reported.
     """
 
     def __init__(
@@ -43,177 +57,158 @@ class CreditAssigner:
         self._moments = RunningMoments()
 
     def assign(
-        self, version: int, kl_coef: float, rollouts_file: str | None, sizes: Mapping[str, int], *values: Any
-    ) -> Any:
-        """(metrics, ends, batch) of a step that learns from weights `version`.
+        self, version: int, kl_coef: float, rollouts_file: str | None = None, **said: Any
+    ) -> tuple[StepOutcome, TrainBatch]:
+        """Credit of a step that learns from weights `version`; `said` is what `_scored` takes.
 
-        Rollouts without a score are left out and counted; RewardError if they are more than `max_reject_share`. `ends`
-        has None for each rollout that is trained on and a reason for each that is not, by (prompt id, sample id).
+        Rollouts without a score are left out and counted. Raises RewardError if they are more than `max_reject_share`.
         """
-        judged, scores = self._judged(_named(values, sizes))
-        drawn = len(judged.rollouts)
+        everything, scores = self._scored(**said)
+        num_sampled = len(everything.rollouts)
         if rollouts_file is not None:
-            self._write(rollouts_file, judged, scores)
+            write_rollouts(rollouts_file, everything, scores, self._tokenizer)
         check_rejections(scores, self._max_reject_share)
-        everything, judged = judged.rollouts, with_scores(judged)
-        trained = len(judged.rollouts)
-        if not trained:
-            raise RewardError(f"none of the step's {drawn} rollouts and its greedy response both have a score")
+        scored = with_scores(everything)
+        num_trained = len(scored.rollouts)
+        if not num_trained:
+            raise RewardError(f"none of the step's {num_sampled} rollouts and its greedy response both have a score")
         if self._algorithm.normalize_scores:
-            judged = replace(judged, scores=self._moments.normalise(judged.scores))
-        batch, metrics = self._algorithm.assign_credit(judged, kl_coef)
+            scored = replace(scored, scores=self._moments.normalise(scored.scores))
+        batch, metrics = self._algorithm.assign_credit(scored, kl_coef)
         metrics |= scores.metrics()
         if self._compare_logprobs:
-            metrics |= logprob_gap(judged.rollouts, judged.old_logprobs, version)
-        metrics["engine/version_min"] = float(judged.rollouts.oldest_versions.min())
-        metrics["engine/version_max"] = float(judged.rollouts.newest_versions.max())
-        metrics["engine/staleness_mean"] = float(
-            (version - judged.rollouts.versions)[judged.rollouts.response_mask].mean()
-        )
-        metrics["ledger/trained"] = float(trained)
-        metrics["ledger/rejected"] = float(drawn - trained)
-        return metrics, _ends(everything, judged.rollouts, scores), batch
+            metrics |= logprob_gap(batch.rollouts, batch.old_logprobs, version)
+        metrics |= _staleness(batch.rollouts, version)
+        metrics["ledger/trained"] = float(num_trained)
+        metrics["ledger/rejected"] = float(num_sampled - num_trained)
+        ends = _ends(everything.rollouts, scored.rollouts, scores)
+        return StepOutcome(ends, num_trained, scored.mean_kl, metrics), batch
 
-    def select(self, tolerance: float, max_groups: int, sizes: Mapping[str, int], *values: Any) -> Any:
-        """(number of groups, rollouts, share of scores): of what was drawn, the first `max_groups` groups whose scores
-        differ by more than `tolerance`, added to `kept_rollouts` and `kept_scores`."""
-        given = _named(values, sizes)
-        rollouts = Rollouts.concat(given["rollouts"])
-        scores = ScoreShare.merge(given["scores"], len(rollouts))
+    def select(
+        self,
+        rollouts: Rollouts,
+        scores: Sequence[ScoreShare],
+        kept: tuple[Rollouts, ScoreShare] | None,
+        tolerance: float,
+        max_groups: int,
+    ) -> tuple[int, Rollouts, ScoreShare]:
+        """(number of groups, rollouts, scores): the first `max_groups` groups whose scores differ by more than
+        `tolerance`, together with those `kept` before."""
+        merged = ScoreShare.merge(scores, len(rollouts))
         ids, groups = np.unique(rollouts.prompt_ids, return_inverse=True)
-        spreads = [_spread(scores.values[groups == group]) for group in range(len(ids))]
-        teaching = [group for group, spread in enumerate(spreads) if spread > tolerance][:max_groups]
-        rows = np.flatnonzero(np.isin(groups, teaching))
-        both = [*given["kept_rollouts"], rollouts.take(rows)]
+        spreads = [_spread(merged.values[groups == group]) for group in range(len(ids))]
+        chosen = [group for group, spread in enumerate(spreads) if spread > tolerance][:max_groups]
+        rows = np.flatnonzero(np.isin(groups, chosen))
+        found, found_scores = rollouts.take(rows), merged.take(rows)
+        if kept is None:
+            return len(chosen), found, found_scores
+        both = (kept[0], found)
         prompt_ids, sample_ids = (
-            np.concatenate([getattr(part, n) for part in both]) for n in ("prompt_ids", "sample_ids")
+            np.concatenate([getattr(x, name) for x in both]) for name in ("prompt_ids", "sample_ids")
         )
         order = np.lexsort((sample_ids, prompt_ids))  # as `Rollouts.concat` puts them
-        joined = ScoreShare.join([*given["kept_scores"], scores.take(rows)])
-        return len(teaching), Rollouts.concat(both), joined.take(order)
+        return len(chosen), Rollouts.concat(both), ScoreShare.join([kept[1], found_scores]).take(order)
 
-    def evaluate(self, rollouts_file: str, sizes: Mapping[str, int], *values: Any) -> dict[str, float]:
-        """Figures of held-out responses."""
-        judged, scores = self._judged(_named(values, sizes))
-        self._write(rollouts_file, judged, scores)
+    def evaluate(self, rollouts_file: str, **said: Any) -> dict[str, float]:
+        """Metrics of held-out responses."""
+        scored, scores = self._scored(**said)
+        write_rollouts(rollouts_file, scored, scores, self._tokenizer)
         check_rejections(scores, self._max_reject_share)
-        judged = with_scores(judged)
-        score, rows = judged.scores, len(judged.rollouts)
-        figures = {
+        scored = with_scores(scored)
+        score, rows = scored.scores, len(scored.rollouts)
+        metrics = {
             "eval/reward_mean": float(score.mean()),
             "eval/reward_se": float(score.std(ddof=1) / np.sqrt(rows)) if rows > 1 else 0.0,
-            "eval/length_mean": float(judged.rollouts.response_lengths.mean()),
-            "eval/finished_share": float(judged.rollouts.finished.mean()),
+            "eval/length_mean": float(scored.rollouts.response_lengths.mean()),
+            "eval/finished_share": float(scored.rollouts.finished.mean()),
             "eval/num_responses": float(rows),
         }
         for name, (mean, error) in scores.part_means().items():
-            figures |= {f"eval/reward/{name}_mean": mean, f"eval/reward/{name}_se": error}
-        if judged.ref_logprobs is not None:
-            figures["eval/kl_mean"] = float((judged.old_logprobs - judged.ref_logprobs).sum(1).mean())
-        return figures
+            metrics |= {f"eval/reward/{name}_mean": mean, f"eval/reward/{name}_se": error}
+        if scored.ref_logprobs is not None:
+            metrics["eval/kl_mean"] = float((scored.old_logprobs - scored.ref_logprobs).sum(1).mean())
+        return metrics
 
-    def _judged(self, given: Mapping[str, list[Any]]) -> tuple[ScoredRollouts, ScoreShare]:
-        rollouts = Rollouts.concat(given["rollouts"])
+    def _scored(
+        self,
+        rollouts: Rollouts,
+        scores: Sequence[ScoreShare],
+        old_logprobs: Sequence[RowShare] | None = None,
+        ref_logprobs: Sequence[RowShare] | None = None,
+        values: Sequence[RowShare] | None = None,
+        greedy: Rollouts | None = None,
+        greedy_scores: Sequence[ScoreShare] = (),
+        **extras: Sequence[RowShare],
+    ) -> tuple[ScoredRollouts, ScoreShare]:
+        """All shares put together, padded. extras: of further roles, by the name of their output."""
 
-        def merged(name: str) -> FloatArray | None:
-            return RowShare.merge(given[name], len(rollouts)) if name in given else None
+        def padded(shares: Sequence[RowShare] | None) -> Any:
+            if shares is None:
+                return None
+            merged = RowShare.merge(shares, len(rollouts))
+            return merged if all(share.lengths is None for share in shares) else rollouts.padded(merged)
 
-        assert ("old_logprobs" in given) == (self._algorithm.old_logprobs == "learner")
-        scores, old_logprobs = ScoreShare.merge(given["scores"], len(rollouts)), merged("old_logprobs")
-        if old_logprobs is None:
-            old_logprobs = rollouts.engine_logprobs
-        baselines = None
-        if "greedy_rollouts" in given:
-            greedy = Rollouts.concat(given["greedy_rollouts"])
-            greedy_scores = ScoreShare.merge(given["greedy_scores"], len(greedy)).values
-            of_prompt = dict(zip(greedy.prompt_ids.tolist(), greedy_scores.tolist(), strict=True))
-            baselines = np.array([of_prompt[prompt] for prompt in rollouts.prompt_ids.tolist()], dtype=np.float32)
-        judged = ScoredRollouts(
+        assert (old_logprobs is not None) == (self._algorithm.old_logprobs == "learner")
+        merged = ScoreShare.merge(scores, len(rollouts))
+        old = rollouts.padded(rollouts.engine_logprobs) if old_logprobs is None else padded(old_logprobs)
+        baselines = None if greedy is None else _baselines(rollouts, greedy, greedy_scores)
+        scored = ScoredRollouts(
             rollouts,
-            scores.values,
-            old_logprobs,
+            merged.values,
+            old,
             self._max_response_tokens,
-            merged("ref_logprobs"),
-            merged("values"),
+            padded(ref_logprobs),
+            padded(values),
             baselines,
+            {name: padded(shares) for name, shares in extras.items()},
         )
-        return judged, scores
-
-    def _write(self, file: str, judged: ScoredRollouts, scores: ScoreShare) -> None:
-        """The rollouts as text, with their scores, in a Parquet file."""
-        import pyarrow
-        import pyarrow.parquet
-
-        rollouts = judged.rollouts
-        kl = judged.old_logprobs - judged.ref_logprobs if judged.ref_logprobs is not None else None
-
-        samples = decode_samples(rollouts, self._tokenizer, gold_answers=None)
-        parts = {f"score/{name}": scores.part_values[:, k] for k, name in enumerate(scores.part_names)}
-        table = pyarrow.table(
-            {
-                "prompt_id": rollouts.prompt_ids,
-                "sample_id": rollouts.sample_ids,
-                "prompt": [sample.prompt for sample in samples],
-                "response": [sample.response for sample in samples],
-                "score": scores.values,
-                **parts,
-                "rejected": [why.reason if (why := scores.rejections.get(row)) else None for row in scores.rows],
-                "kl": np.full(len(rollouts), np.nan, np.float32) if kl is None else kl.sum(1),
-                "response_length": rollouts.response_lengths,
-                "finished": rollouts.finished,
-                "version": rollouts.oldest_versions,
-                "newest_version": rollouts.newest_versions,
-            }
-        )
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        pyarrow.parquet.write_table(table, file)
+        return scored, merged
 
 
 def logprob_gap(rollouts: Rollouts, learner_logprobs: FloatArray, version: int) -> dict[str, float]:
-    """|log π_engine − log π_learner| over the response tokens that the learner's `version` drew, in nats: what a failed
-    weight sync shows up in. Nothing if there are none."""
-    drawn = rollouts.response_mask & (rollouts.versions == version)
-    if not drawn.any():
+    """|log π_engine − log π_learner| over the trained tokens that the learner's `version` sampled, in nats: a failed
+    weight sync shows here. Nothing if there are none. learner_logprobs: [N]."""
+    comparable = rollouts.loss_mask & (rollouts.versions == version)
+    if not comparable.any():
         return {}
-    gap = np.abs(rollouts.engine_logprobs - learner_logprobs)[drawn]
+    gap = np.abs(rollouts.engine_logprobs - learner_logprobs)[comparable]
     return {"engine/logprob_gap_mean": float(gap.mean()), "engine/logprob_gap_max": float(gap.max())}
 
 
-def _ends(drawn: Rollouts, trained: Rollouts, scores: ScoreShare) -> dict[tuple[int, int], str | None]:
-    trained_keys = set(_keys(trained))
+def with_scores(scored: ScoredRollouts) -> ScoredRollouts:
+    """Without the rollouts that have no score (NaN), or whose greedy response has none."""
+    missing = np.isnan(scored.scores)
+    if scored.baselines is not None:
+        missing = missing | np.isnan(scored.baselines)
+    return scored.take(np.flatnonzero(~missing)) if missing.any() else scored
+
+
+def _baselines(rollouts: Rollouts, greedy: Rollouts, greedy_scores: Sequence[ScoreShare]) -> FloatArray:
+    """[B], the score of the greedy response to each rollout's prompt."""
+    scores = ScoreShare.merge(greedy_scores, len(greedy)).values
+    of_prompt = dict(zip(greedy.prompt_ids.tolist(), scores.tolist(), strict=True))
+    return np.array([of_prompt[prompt] for prompt in rollouts.prompt_ids.tolist()], dtype=np.float32)
+
+
+def _staleness(rollouts: Rollouts, version: int) -> dict[str, float]:
+    """Versions of the weights that sampled what is trained on."""
+    return {
+        "engine/version_min": float(rollouts.oldest_versions.min()),
+        "engine/version_max": float(rollouts.newest_versions.max()),
+        "engine/staleness_mean": float((version - rollouts.versions)[rollouts.loss_mask].mean()),
+    }
+
+
+def _ends(sampled: Rollouts, trained: Rollouts, scores: ScoreShare) -> dict[Key, str | None]:
+    trained_keys = set(trained.keys)
     reasons = {row: why.reason for row, why in scores.rejections.items()}
     return {
         key: None if key in trained_keys else reasons.get(row, "its prompt's greedy response has no score")
-        for row, key in enumerate(_keys(drawn))
+        for row, key in enumerate(sampled.keys)
     }
-
-
-def _keys(rollouts: Rollouts) -> list[tuple[int, int]]:
-    return list(zip(rollouts.prompt_ids.tolist(), rollouts.sample_ids.tolist(), strict=True))
-
-
-def with_scores(judged: ScoredRollouts) -> ScoredRollouts:
-    """Without the rollouts that have no score, or whose greedy one has none: NaN says so."""
-    missing = np.isnan(judged.scores)
-    if judged.baselines is not None:
-        missing = missing | np.isnan(judged.baselines)
-    if not missing.any():
-        return judged
-    rows = np.flatnonzero(~missing)
-    arrays: dict[str, Any] = {
-        name: None if (array := getattr(judged, name)) is None else array[rows]
-        for name in ("scores", "old_logprobs", "ref_logprobs", "values", "baselines")
-    }
-    return replace(judged, rollouts=judged.rollouts.take(rows), **arrays)
 
 
 def _spread(scores: FloatArray) -> float:
-    """Largest less smallest; rejected ones (NaN) not counted."""
+    """Largest less smallest; rejected ones (NaN) are not counted."""
     scores = scores[~np.isnan(scores)]
     return float(np.ptp(scores)) if len(scores) else 0.0
-
-
-def _named(values: Sequence[Any], sizes: Mapping[str, int]) -> dict[str, list[Any]]:
-    assert sum(sizes.values()) == len(values)
-    ends = np.cumsum(list(sizes.values()))
-    return {name: list(values[end - size : end]) for (name, size), end in zip(sizes.items(), ends, strict=True)}

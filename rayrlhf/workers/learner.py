@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rayrlhf.algorithms import PPO, Algorithm
+from rayrlhf.algorithms import Algorithm
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
+from rayrlhf.functional import last_masked
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
 from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.training.ema import WeightAverage
@@ -63,23 +64,21 @@ class _Learner:
                 return loss, {"policy/ptx_loss": loss}
             taken = rows[picked]
             tokens, mask, _ = row_tensors(batch.rollouts, taken, ranks.device)
-            width = tokens.shape[1]
 
-            def column(array: np.ndarray, end: int = width) -> Tensor:
-                return torch.from_numpy(array[taken, :end]).to(ranks.device)
-
-            def optional(array: np.ndarray | None, end: int = width) -> Tensor | None:
-                return None if array is None else column(array, end)
+            def column(flat: np.ndarray | None) -> Any:
+                if flat is None:
+                    return None
+                return torch.from_numpy(batch.rollouts.padded(flat, taken)).to(ranks.device)
 
             data = TokenTensors(
                 mask,
                 column(batch.old_logprobs),
                 column(batch.rollouts.engine_logprobs),
                 column(batch.advantages),
-                optional(batch.ref_logprobs),
-                optional(batch.values, width + 1),
-                optional(batch.returns, width + 1),
-                optional(batch.value_mask, width + 1),
+                column(batch.ref_logprobs),
+                column(batch.values),
+                column(batch.returns),
+                column(batch.value_mask),
             )
             return loss_of(tokens, data, size)
 
@@ -120,13 +119,13 @@ class PolicyLearner(_Learner):
             with self._average.applied():
                 super().save(f"{folder}_ema")
 
-    def logprobs(self, temperature: float, *parts: Rollouts) -> RowShare:
-        """This rank's share of log π_θ(token_t | before) at the sampling temperature: [n, T]."""
+    def logprobs(self, rollouts: Rollouts, temperature: float) -> RowShare:
+        """This rank's share of log π_θ(token_t | before) at the sampling temperature, one for each token."""
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             return self.trainee.module(tokens, mask, temperature).logprobs
 
-        return self._forward(Rollouts.concat(parts), row_pass)
+        return self._forward(rollouts, row_pass)
 
     def update(self, batch: TrainBatch, rows: np.ndarray, temperature: float) -> StepReport:
         """One optimizer step of the policy on the rollouts `rows`."""
@@ -158,7 +157,7 @@ class CriticLearner(_Learner):
         self,
         model: str,
         config: TrainingConfig,
-        algorithm: PPO,
+        algorithm: Algorithm,
         total_steps: int,
         normalize: bool,
         ranks: Ranks,
@@ -169,16 +168,16 @@ class CriticLearner(_Learner):
         super().__init__(ModelTrainer(scalar, config, total_steps, ranks), model)
         self._algorithm = algorithm
 
-    def values(self, *parts: Rollouts) -> RowShare:
-        """This rank's share of V(state before token t): [n, T + 1], from the response's first token to the state after
-        its last; 0 elsewhere."""
+    def values(self, rollouts: Rollouts) -> RowShare:
+        """This rank's share of V(state before token t), T + 1 for each row: before the tokens that are trained on,
+        and after the last of them; 0 elsewhere."""
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             states = torch.nn.functional.pad(mask, (0, 1))
-            states[torch.arange(len(lengths), device=states.device), lengths] = True
+            states[torch.arange(len(lengths), device=states.device), last_masked(mask) + 1] = True
             return self._values(tokens, states)
 
-        return self._forward(Rollouts.concat(parts), row_pass)
+        return self._forward(rollouts, row_pass)
 
     def update(self, batch: TrainBatch, rows: np.ndarray) -> StepReport:
         """One optimizer step of the critic on the rollouts `rows`."""

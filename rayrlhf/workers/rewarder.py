@@ -40,9 +40,8 @@ class Rewarder:
         self._needs_texts = any(isinstance(judge, Judge) for judge in self._judges)
         self._tokenizer: Any = load_tokenizer(tokenizer_folder) if self._needs_texts else None
 
-    def score(self, *parts: Rollouts) -> ScoreShare:
+    def score(self, rollouts: Rollouts) -> ScoreShare:
         """This rank's share of the scores."""
-        rollouts = Rollouts.concat(parts)
         rows = self._own_rows(rollouts)
         own = rollouts.take(rows)
         if not len(rows):
@@ -76,19 +75,15 @@ class Rewarder:
 
 def decode_samples(rollouts: Rollouts, tokenizer: Any, gold_answers: Sequence[str | None] | None) -> list[SampleText]:
     """The rollouts as text, without special tokens, each with its prompt's gold answer."""
+    starts, ends = rollouts.offsets[:-1], rollouts.offsets[1:]
     return [
         SampleText(
-            prompt=tokenizer.decode(tokens[:start], skip_special_tokens=True),
-            response=tokenizer.decode(tokens[start:end], skip_special_tokens=True),
+            prompt=tokenizer.decode(rollouts.tokens[start : start + prompt], skip_special_tokens=True),
+            response=tokenizer.decode(rollouts.tokens[start + prompt : end], skip_special_tokens=True),
             gold_answer=gold_answers[prompt_id] if gold_answers is not None else None,
             finished=bool(finished),
         )
-        for tokens, start, end, prompt_id, finished in zip(
-            rollouts.tokens,
-            rollouts.prompt_lengths,
-            rollouts.lengths,
-            rollouts.prompt_ids,
-            rollouts.finished,
-            strict=True,
+        for start, end, prompt, prompt_id, finished in zip(
+            starts, ends, rollouts.prompt_lengths, rollouts.prompt_ids, rollouts.finished, strict=True
         )
     ]

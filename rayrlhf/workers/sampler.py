@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from rayrlhf.engines.base import Completion, Engine, GenerationRequest
 from rayrlhf.pool import goodput
 from rayrlhf.pool.leases import Answer, Assignment, OnUpdate
-from rayrlhf.types import Rollouts, Sample
+from rayrlhf.types import Rollouts, Sample, offsets_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ class Sampler:
             request = assignment.requests[index]
             self._running[self._next_request] = (lease_id, index)
             self._engine.add(
-                self._next_request, GenerationRequest(request.prompt.token_ids, request.seed), assignment.sampling
+                self._next_request,
+                GenerationRequest(tuple(np.asarray(request.prompt.token_ids).tolist()), request.seed),
+                assignment.sampling,
             )
             self._next_request += 1
 
@@ -115,26 +118,29 @@ class Sampler:
 
 
 def assemble(requests: Sequence[Sample], completions: Sequence[Completion]) -> Rollouts:
-    """Requests and their completions as padded arrays."""
-    prompt_lengths = np.array([len(request.prompt.token_ids) for request in requests], dtype=np.int32)
+    """Samples and their completions as flat arrays."""
+    assert len(requests) == len(completions), "every sample has one completion"
+    prompts = [np.asarray(request.prompt.token_ids, dtype=np.int32) for request in requests]
+    prompt_lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int32)
     response_lengths = np.array([len(completion.token_ids) for completion in completions], dtype=np.int32)
-    lengths = prompt_lengths + response_lengths
-    tokens = np.zeros((len(requests), int(lengths.max(initial=0))), dtype=np.int32)
-    logprobs = np.zeros(tokens.shape, dtype=np.float32)
-    versions = np.zeros(tokens.shape, dtype=np.int32)
-    for row, (request, completion) in enumerate(zip(requests, completions, strict=True)):
-        response = slice(prompt_lengths[row], lengths[row])
-        tokens[row, : prompt_lengths[row]] = request.prompt.token_ids
-        tokens[row, response] = completion.token_ids
-        logprobs[row, response] = completion.logprobs
-        versions[row, response] = completion.versions
+    lengths = np.stack([prompt_lengths, response_lengths], axis=1)
+    loss_mask = np.repeat(np.tile([False, True], len(requests)), lengths.ravel())
+
+    def behind_prompts(values: Iterable[Sequence[float]], dtype: type) -> np.ndarray:
+        flat: np.ndarray = np.zeros(len(loss_mask), dtype=dtype)
+        flat[loss_mask] = np.fromiter(chain.from_iterable(values), dtype)
+        return flat
+
+    tokens = behind_prompts((completion.token_ids for completion in completions), np.int32)
+    tokens[~loss_mask] = np.concatenate([np.zeros(0, np.int32), *prompts])
     return Rollouts(
+        offsets=offsets_of(lengths.sum(1)),
         tokens=tokens,
+        loss_mask=loss_mask,
+        engine_logprobs=behind_prompts((completion.logprobs for completion in completions), np.float32),
+        versions=behind_prompts((completion.versions for completion in completions), np.int32),
         prompt_lengths=prompt_lengths,
-        lengths=lengths,
-        engine_logprobs=logprobs,
         finished=np.array([completion.finished for completion in completions], dtype=bool),
         prompt_ids=np.array([request.prompt.id for request in requests], dtype=np.int64),
         sample_ids=np.array([request.sample_id for request in requests], dtype=np.int32),
-        versions=versions,
     )

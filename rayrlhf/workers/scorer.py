@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
@@ -30,9 +28,9 @@ class _Scorer:
     def __init__(self, config: ScorerConfig, ranks: Ranks) -> None:
         self._config, self._ranks = config, ranks
 
-    def _forward(self, parts: Sequence[Rollouts], row_pass: RowPass) -> RowShare:
+    def _forward(self, rollouts: Rollouts, row_pass: RowPass) -> RowShare:
         return forward_rows(
-            Rollouts.concat(parts),
+            rollouts,
             self._ranks,
             self._config.max_tokens_per_microbatch,
             autocast(self._ranks.device, self._config.precision),
@@ -47,13 +45,13 @@ class ReferenceScorer(_Scorer):
         super().__init__(config, ranks)
         self._policy = Policy.load(model).to(ranks.device).eval().requires_grad_(False)
 
-    def logprobs(self, temperature: float, *parts: Rollouts) -> RowShare:
-        """This rank's share of log π_ref(token_t | before): [n, T]."""
+    def logprobs(self, rollouts: Rollouts, temperature: float) -> RowShare:
+        """This rank's share of log π_ref(token_t | before), one for each token."""
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             return self._policy(tokens, mask, temperature).logprobs
 
-        return self._forward(parts, row_pass)
+        return self._forward(rollouts, row_pass)
 
 
 class RewardModelScorer(_Scorer):
@@ -65,11 +63,11 @@ class RewardModelScorer(_Scorer):
         self._model = ScalarModel.load(model).to(ranks.device).eval().requires_grad_(False)
         self._statistics = self._model.statistics if normalize else RewardStatistics()
 
-    def score(self, *parts: Rollouts) -> RowShare:
+    def score(self, rollouts: Rollouts) -> RowShare:
         """This rank's share of the scores: [n], normalised if so configured."""
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             raw: torch.Tensor = self._model.scores(tokens, lengths, self._pooling)
             return self._statistics.normalise(raw)
 
-        return self._forward(parts, row_pass)
+        return self._forward(rollouts, row_pass)

@@ -72,14 +72,15 @@ def scored(scorer: RewardModelScorer, rollouts: Rollouts) -> list[Score]:
 def as_rollouts(rows: Sequence[TokenRow]) -> Rollouts:
     """(prompt ids, response ids) as rollouts that keep this order; nothing is known of how they were sampled."""
     sequences = Sequences.build(rows)
-    tokens = sequences.padded(np.arange(len(rows))).astype(np.int32)
+    positions = np.arange(len(sequences.tokens)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
     return Rollouts(
-        tokens=tokens,
+        offsets=sequences.offsets,
+        tokens=sequences.tokens,
+        loss_mask=positions >= np.repeat(sequences.prompt_lengths, sequences.lengths),
+        engine_logprobs=np.zeros(len(sequences.tokens), dtype=np.float32),
+        versions=np.zeros(len(sequences.tokens), dtype=np.int32),
         prompt_lengths=sequences.prompt_lengths,
-        lengths=sequences.lengths.astype(np.int32),
-        engine_logprobs=np.zeros(tokens.shape, dtype=np.float32),
         finished=np.ones(len(rows), dtype=bool),
         prompt_ids=np.arange(len(rows)),
         sample_ids=np.zeros(len(rows), dtype=np.int32),
-        versions=np.zeros_like(tokens),
     )

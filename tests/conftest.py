@@ -90,33 +90,31 @@ def local_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def make_rollouts() -> Callable[..., Any]:
     """`make_rollouts([(3, 2), (1, 4)])`: random rollouts with these (prompt, response) lengths."""
-    from rayrlhf.types import Rollouts
+    from rayrlhf.types import Rollouts, offsets_of
 
     def make(
         lengths: Sequence[tuple[int, int]],
         seed: int = 0,
-        extra_padding: int = 0,
         finished: Sequence[bool] | None = None,
         prompt_ids: Sequence[int] | None = None,
         vocabulary: int = 200,
     ) -> Rollouts:
         rng = np.random.default_rng(seed)
-        prompts = np.array([prompt for prompt, _ in lengths], dtype=np.int32)
-        totals = np.array([sum(pair) for pair in lengths], dtype=np.int32)
-        tokens = np.zeros((len(lengths), int(totals.max()) + extra_padding), dtype=np.int32)
-        logprobs = np.zeros(tokens.shape, dtype=np.float32)
-        for row, (prompt, total) in enumerate(zip(prompts, totals, strict=True)):
-            tokens[row, :total] = rng.integers(4, vocabulary, total)
-            logprobs[row, prompt:total] = -rng.random(total - prompt)
+        tokens, logprobs, loss_mask = [], [], []
+        for prompt, response in lengths:
+            tokens.append(rng.integers(4, vocabulary, prompt + response))
+            logprobs.append(np.r_[np.zeros(prompt), -rng.random(response)])
+            loss_mask.append(np.arange(prompt + response) >= prompt)
         return Rollouts(
-            tokens=tokens,
-            prompt_lengths=prompts,
-            lengths=totals,
-            engine_logprobs=logprobs,
+            offsets=offsets_of([sum(pair) for pair in lengths]),
+            tokens=np.concatenate(tokens).astype(np.int32),
+            loss_mask=np.concatenate(loss_mask),
+            engine_logprobs=np.concatenate(logprobs).astype(np.float32),
+            versions=np.zeros(sum(map(sum, lengths)), dtype=np.int32),
+            prompt_lengths=np.array([prompt for prompt, _ in lengths], dtype=np.int32),
             finished=np.array([True] * len(lengths) if finished is None else finished, dtype=bool),
             prompt_ids=np.array(range(len(lengths)) if prompt_ids is None else prompt_ids, dtype=np.int64),
             sample_ids=np.zeros(len(lengths), dtype=np.int32),
-            versions=np.zeros_like(tokens),
         )
 
     return make

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from padded_arrays import in_order, mask_of, tokens_of
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.models import LoraConfig, Policy, load_tokenizer
@@ -31,18 +32,16 @@ CONFIG = TrainingConfig(
 def batch(make_rollouts: Any) -> Any:
     rollouts = make_rollouts(LENGTHS)
     rng = np.random.default_rng(0)
-    old = np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
+    old = np.where(mask_of(rollouts), rng.normal(-5, 0.3, mask_of(rollouts).shape), 0).astype(np.float32)
     values = rng.normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
     scores = np.array([2.0, -1.0, 1.0, -2.0], dtype=np.float32)
     return PPO().assign_credit(ScoredRollouts(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 
 
 def logprobs_of(policy: Policy, batch: Any) -> np.ndarray:
-    tokens = torch.from_numpy(batch.rollouts.tokens.astype(np.int64)).cuda()
+    tokens = torch.from_numpy(tokens_of(batch.rollouts)).cuda()
     with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16):
-        return (
-            policy.cuda().eval()(tokens, torch.from_numpy(batch.rollouts.response_mask).cuda()).logprobs.cpu().numpy()
-        )
+        return policy.cuda().eval()(tokens, torch.from_numpy(mask_of(batch.rollouts)).cuda()).logprobs.cpu().numpy()
 
 
 def test_a_policy_in_4_bits_learns_and_what_it_exports_and_saves_computes_the_same(
@@ -53,8 +52,7 @@ def test_a_policy_in_4_bits_learns_and_what_it_exports_and_saves_computes_the_sa
     before = {name: tensor.clone() for name, tensor in learner.trainee.inner.weights()}
     for _ in range(3):
         learner.update(batch, ALL, 1.0)
-    share = learner.logprobs(1.0, batch.rollouts)
-    wanted = share.values[np.argsort(share.rows)]
+    wanted = in_order(learner.logprobs(batch.rollouts, 1.0))
     exported = {name: tensor for bucket in learner.export(None) for name, tensor in bucket.tensors()}
     assert any((exported[name] != tensor.cpu()).any() for name, tensor in before.items())
     plain = Policy.load(tiny_model)

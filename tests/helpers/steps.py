@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from padded_arrays import mask_of
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.algorithms.preference import DPO
@@ -60,10 +61,10 @@ class Step:
 def make_inputs(policy: str, reward_model: str, rollouts: Rollouts, seed: int = 0) -> Inputs:
     """Random credit for the rollouts, and as many random pairs of the same lengths."""
     rng = np.random.default_rng(seed)
-    count, width = rollouts.tokens.shape
+    count, width = mask_of(rollouts).shape
     scores = rng.normal(size=count).astype(np.float32)
     # Near log(1 / 320), which an untrained policy says of every token: ratios lie on both sides of the clip.
-    old, reference = (np.where(rollouts.response_mask, rng.normal(-5.8, 0.2, (count, width)), 0) for _ in range(2))
+    old, reference = (np.where(mask_of(rollouts), rng.normal(-5.8, 0.2, (count, width)), 0) for _ in range(2))
     values = rng.normal(size=(count, width + 1)).astype(np.float32)
     judged = ScoredRollouts(rollouts, scores, old.astype(np.float32), 8, reference.astype(np.float32), values)
     batch = ALGORITHM.assign_credit(judged, 0.1)[0]

@@ -1,6 +1,8 @@
 """Each preset computes what the project computes: advantages, returns, losses and their gradients, to 1e-6. And so do
 group algorithms with OpenRLHF's settings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import references
@@ -12,7 +14,7 @@ from rayrlhf.algorithms import GRPO, PPO, RLOO, DrGRPO, ReinforcePPBaseline, Sco
 from rayrlhf.algorithms.policy_loss import TokenTensors
 from rayrlhf.algorithms.presets import PRESETS
 from rayrlhf.functional import TokenLogprobs
-from rayrlhf.types import Rollouts
+from rayrlhf.types import Rollouts, TrainBatch, offsets_of
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 7)), min_size=2, max_size=8)
 
@@ -37,20 +39,31 @@ def spread(rows, lengths, width: int) -> torch.Tensor:
     return result
 
 
-def rollouts_of(lengths, width: int, prompt_ids=None) -> Rollouts:
+def rollouts_of(lengths, prompt_ids=None) -> Rollouts:
     prompts = np.array([prompt for prompt, _ in lengths], dtype=np.int32)
     totals = np.array([sum(pair) for pair in lengths], dtype=np.int32)
     count = len(lengths)
+    masks = [np.arange(sum(pair)) >= pair[0] for pair in lengths]
     return Rollouts(
-        tokens=np.ones((count, width), dtype=np.int32),
+        offsets=offsets_of(totals),
+        tokens=np.ones(totals.sum(), dtype=np.int32),
+        loss_mask=np.concatenate(masks),
+        engine_logprobs=np.zeros(totals.sum()),
+        versions=np.zeros(totals.sum(), dtype=np.int32),
         prompt_lengths=prompts,
-        lengths=totals,
-        engine_logprobs=np.zeros((count, width)),
         finished=np.ones(count, dtype=bool),
         prompt_ids=np.arange(count) if prompt_ids is None else np.array(prompt_ids),
         sample_ids=np.zeros(count, dtype=np.int32),
-        versions=np.zeros((count, width), dtype=np.int32),
     )
+
+
+def wide(batch: TrainBatch, width: int) -> TrainBatch:
+    """The batch as padded arrays of `width` tokens."""
+    arrays = {"advantages": batch.rollouts.padded(batch.advantages, width=width)}
+    for name in ("values", "returns", "value_mask"):
+        if (states := getattr(batch, name)) is not None:
+            arrays[name] = batch.rollouts.padded(states, width=width + 1)
+    return replace(batch, **arrays)
 
 
 def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -67,14 +80,14 @@ def test_a_preset_equals_its_project(name, lengths, padding, seed):
     algorithm = PPO(**PRESETS[name]["algorithm"])
     values = spread(data.values, lengths, width + 1)
     judged = ScoredRollouts(
-        rollouts_of(lengths, width),
+        rollouts_of(lengths),
         data.scores.numpy(),
         spread(data.old, lengths, width).numpy(),
         8,
         spread(data.reference, lengths, width).numpy(),
         values.numpy(),
     )
-    batch, _ = algorithm.assign_credit(judged, algorithm.kl_coef)
+    batch = wide(algorithm.assign_credit(judged, algorithm.kl_coef)[0], width)
     own, theirs = ([row.clone().requires_grad_() for row in data.new] for _ in range(2))
     own_values, their_values = ([row.clone().requires_grad_() for row in data.new_values] for _ in range(2))
     tensors = TokenTensors(
@@ -123,12 +136,12 @@ def test_group_algorithms_that_compare_scores_alone_equal_openrlhfs(kind, length
     width = max(map(sum, lengths))
     groups = [min(row // per_group, len(lengths) // per_group - 1) for row in range(len(lengths))]
     judged = ScoredRollouts(
-        rollouts_of(lengths, width, groups),
+        rollouts_of(lengths, groups),
         data.scores.numpy(),
         spread(data.old, lengths, width).numpy(),
         8,
         spread(data.reference, lengths, width).numpy(),
     )
-    batch, _ = GROUPS[kind].assign_credit(judged, 0.3)
+    batch = wide(GROUPS[kind].assign_credit(judged, 0.3)[0], width)
     wanted = references.openrlhf_group(kind, data, groups, beta=0.3)
     close(torch.from_numpy(batch.advantages), spread(wanted, lengths, width))

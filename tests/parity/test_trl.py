@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.algorithms.policy_loss import TokenTensors
 from rayrlhf.algorithms.presets import PRESETS
 from rayrlhf.functional import TokenLogprobs
-from rayrlhf.types import Rollouts, TrainBatch
+from rayrlhf.types import Rollouts, TrainBatch, offsets_of
 
 pytestmark = [
     pytest.mark.peer,
@@ -35,20 +36,25 @@ def credit(update: dict[str, Any]) -> TrainBatch:
     lengths = (~update["padding_mask"]).sum(1).numpy()
     assert lengths.min() > 0 and len(set(lengths.tolist())) > 2
     count, width = update["padding_mask"].shape
+    total = int((lengths + 1).sum())
     rollouts = Rollouts(
-        tokens=np.ones((count, width + 1), dtype=np.int32),
+        offsets=offsets_of(lengths + 1),
+        tokens=np.ones(total, dtype=np.int32),
+        loss_mask=np.concatenate([np.arange(length + 1) >= 1 for length in lengths]),
+        engine_logprobs=np.zeros(total),
+        versions=np.zeros(total, dtype=np.int32),
         prompt_lengths=np.ones(count, dtype=np.int32),
-        lengths=(lengths + 1).astype(np.int32),
-        engine_logprobs=np.zeros((count, width + 1)),
         finished=np.ones(count, dtype=bool),
         prompt_ids=np.arange(count),
         sample_ids=np.zeros(count, dtype=np.int32),
-        versions=np.zeros((count, width + 1), dtype=np.int32),
     )
     old, reference = (shifted(update[name]).numpy() for name in ("logprobs", "ref_logprobs"))
     values = shifted(update["values"], after=1).numpy()
     judged = ScoredRollouts(rollouts, update["scores"].numpy(), old, width, reference, values)
-    return ALGORITHM.assign_credit(judged, ALGORITHM.kl_coef)[0]
+    batch = ALGORITHM.assign_credit(judged, ALGORITHM.kl_coef)[0]
+    names = {"advantages": 1, "old_logprobs": 1, "values": 2, "returns": 2, "value_mask": 2}
+    arrays = {name: rollouts.padded(getattr(batch, name), width=width + extra) for name, extra in names.items()}
+    return replace(batch, **arrays)
 
 
 def shifted(columns: torch.Tensor, after: int = 0) -> torch.Tensor:
@@ -72,7 +78,7 @@ def test_losses_of_every_micro_batch_are_those_of_the_trainer(updates):
         for micro in update["micro_batches"]:
             rows = np.asarray(micro["micro_batch_inds"])
             data = TokenTensors(
-                torch.from_numpy(batch.rollouts.response_mask[rows]),
+                torch.from_numpy(batch.rollouts.padded(batch.rollouts.loss_mask, rows, batch.advantages.shape[1])),
                 *(torch.from_numpy(array[rows]) for array in (batch.old_logprobs, batch.old_logprobs)),
                 torch.from_numpy(batch.advantages[rows]),
                 None,

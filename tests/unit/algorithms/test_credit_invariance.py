@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from padded_arrays import mask_of, padded_batch
 
 from rayrlhf.algorithms import (
     GRPO,
@@ -19,7 +20,7 @@ from rayrlhf.algorithms import (
     ScoredRollouts,
 )
 from rayrlhf.algorithms.presets import PRESETS
-from rayrlhf.types import FloatArray, Rollouts, TrainBatch
+from rayrlhf.types import FloatArray, Rollouts, offsets_of
 
 ALGORITHMS: list[Algorithm] = [
     PPO(),
@@ -38,8 +39,8 @@ ALGORITHMS: list[Algorithm] = [
 
 def random_judged(rollouts: Rollouts, seed: int) -> ScoredRollouts:
     rng = np.random.default_rng(seed)
-    count, width = rollouts.tokens.shape
-    old, reference = (np.where(rollouts.response_mask, -rng.random((count, width)), 0) for _ in range(2))
+    count, width = mask_of(rollouts).shape
+    old, reference = (np.where(mask_of(rollouts), -rng.random((count, width)), 0) for _ in range(2))
     values = rng.normal(size=(count, width + 1))
     scores, baselines = rng.normal(size=count), rng.normal(size=count)
     arrays = (array.astype(np.float32) for array in (scores, old, reference, values, baselines))
@@ -47,24 +48,22 @@ def random_judged(rollouts: Rollouts, seed: int) -> ScoredRollouts:
     return ScoredRollouts(rollouts, scores, old, 8, reference, values, baselines)
 
 
-def taken(judged: ScoredRollouts, rows: np.ndarray) -> ScoredRollouts:
-    names = ("scores", "old_logprobs", "ref_logprobs", "values", "baselines")
-    return replace(judged, rollouts=judged.rollouts.take(rows), **{name: getattr(judged, name)[rows] for name in names})
-
-
 def moved(judged: ScoredRollouts, left: int, right: int) -> ScoredRollouts:
     """Columns that belong to no response, before and after all that are there, with something in them."""
 
-    def pad(array: FloatArray, fill: float = 0.7) -> FloatArray:
-        return np.pad(array, ((0, 0), (left, right)), constant_values=fill)
+    def pad(array: FloatArray) -> FloatArray:
+        return np.pad(array, ((0, 0), (left, right)), constant_values=0.7)
 
     rollouts = judged.rollouts
+    rows = [rollouts.take(np.array([row])) for row in range(len(rollouts))]
     shifted = replace(
         rollouts,
-        tokens=pad(rollouts.tokens, 9),
+        offsets=offsets_of(rollouts.lengths + left),
+        tokens=np.concatenate([np.pad(row.tokens, (left, 0), constant_values=9) for row in rows]),
+        loss_mask=np.concatenate([np.pad(row.loss_mask, (left, 0)) for row in rows]),
+        engine_logprobs=np.concatenate([np.pad(row.engine_logprobs, (left, 0)) for row in rows]),
+        versions=np.concatenate([np.pad(row.versions, (left, 0)) for row in rows]),
         prompt_lengths=rollouts.prompt_lengths + np.int32(left),
-        lengths=rollouts.lengths + np.int32(left),
-        engine_logprobs=pad(rollouts.engine_logprobs),
     )
     arrays = {name: pad(getattr(judged, name)) for name in ("old_logprobs", "ref_logprobs", "values")}
     return replace(judged, rollouts=shifted, **arrays)
@@ -72,9 +71,9 @@ def moved(judged: ScoredRollouts, left: int, right: int) -> ScoredRollouts:
 
 def credit_of(algorithm: Algorithm, judged: ScoredRollouts) -> list[FloatArray]:
     """Each row's advantages, and where there is a critic its returns, in order of prompt and sample."""
-    batch: TrainBatch = algorithm.assign_credit(judged, 0.3)[0]
+    batch = padded_batch(algorithm.assign_credit(judged, 0.3)[0])
     order = np.lexsort((batch.rollouts.sample_ids, batch.rollouts.prompt_ids))
-    mask = batch.rollouts.response_mask
+    mask = mask_of(batch.rollouts)
     found = [batch.advantages[row][mask[row]] for row in order]
     if batch.returns is not None and batch.value_mask is not None:
         found += [batch.returns[row][batch.value_mask[row]] for row in order]
@@ -96,7 +95,7 @@ def test_neither_order_nor_padding_on_either_side_changes_the_credit(
     judged = random_judged(replace(rollouts, sample_ids=(rows % 2).astype(np.int32)), seed)
     order.shuffle(shuffled := rows.tolist())
     one = credit_of(algorithm, judged)
-    other = credit_of(algorithm, moved(taken(judged, np.array(shuffled)), *padding))
+    other = credit_of(algorithm, moved(judged.take(np.array(shuffled)), *padding))
     scale = max(np.abs(row).max() for row in one)
     for wanted, found in zip(one, other, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * scale)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from padded_arrays import mask_of
 from pydantic import TypeAdapter
 
 from rayrlhf.algorithms import (
@@ -28,16 +29,17 @@ SCORES = np.array([1.0, 3.0, 2.0, 5.0, 8.0], dtype=np.float32)
 def judged(make_rollouts) -> ScoredRollouts:
     """Two groups, of 2 and 3 responses; every token's log π_old − log π_ref is ½."""
     rollouts = make_rollouts(LENGTHS, prompt_ids=PROMPTS)
-    old = np.where(rollouts.response_mask, -1.0, 0).astype(np.float32)
-    reference = np.where(rollouts.response_mask, -1.5, 0).astype(np.float32)
+    old = np.where(mask_of(rollouts), -1.0, 0).astype(np.float32)
+    reference = np.where(mask_of(rollouts), -1.5, 0).astype(np.float32)
     return ScoredRollouts(rollouts, SCORES, old, 4, reference, baselines=np.array([1, 1, 2, 2, 2], dtype=np.float32))
 
 
 def of_responses(algorithm, judged, kl_coef=0.0) -> list[list[float]]:
     """The advantages of each response's tokens."""
     batch, _ = algorithm.assign_credit(judged, kl_coef)
-    assert (batch.advantages[~batch.rollouts.response_mask] == 0).all()
-    return [row[mask].tolist() for row, mask in zip(batch.advantages, batch.rollouts.response_mask, strict=True)]
+    assert (batch.advantages[~batch.rollouts.loss_mask] == 0).all()
+    padded = batch.rollouts.padded(batch.advantages)
+    return [row[mask].tolist() for row, mask in zip(padded, mask_of(batch.rollouts), strict=True)]
 
 
 def first(rows) -> list[float]:
@@ -98,7 +100,8 @@ def test_remax_takes_the_greedy_responses_score_off(judged):
 
 def test_a_kl_penalty_in_the_loss_needs_the_references_log_probs_there_and_not_in_the_reward(judged):
     in_loss, metrics = GRPO(kl_in="loss").assign_credit(judged, 0.5)
-    assert in_loss.ref_logprobs is judged.ref_logprobs and in_loss.kl_coef == 0.5
+    assert in_loss.kl_coef == 0.5
+    np.testing.assert_array_equal(in_loss.rollouts.padded(in_loss.ref_logprobs), judged.ref_logprobs)
     assert metrics["reward/with_kl_mean"] == pytest.approx(SCORES.mean())
     in_reward, metrics = GRPO(kl_in="reward", kl_estimator="k1").assign_credit(judged, 0.5)
     assert in_reward.ref_logprobs is None

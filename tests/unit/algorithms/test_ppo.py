@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from padded_arrays import mask_of, padded_batch
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
 
@@ -23,7 +24,8 @@ def values_of_states(values):
 
 def credit(algorithm, rollouts, scores, ref_logprobs, old_logprobs, values, kl_coef):
     judged = ScoredRollouts(rollouts, scores, old_logprobs, 8, ref_logprobs, values_of_states(values))
-    return algorithm.assign_credit(judged, kl_coef)
+    batch, metrics = algorithm.assign_credit(judged, kl_coef)
+    return padded_batch(batch), metrics
 
 
 def test_credit_of_two_ragged_responses_by_hand(make_rollouts):
@@ -76,21 +78,21 @@ def test_a_response_without_eos_pays_the_missing_eos_penalty(make_rollouts):
 def test_advantages_are_whitened_over_the_whole_step(make_rollouts):
     algorithm = PPO(whiten_advantages=True)
     batch, _ = credit(algorithm, make_rollouts([(1, 5), (4, 2), (2, 8)]), *random_credit(3, 10), kl_coef=0.1)
-    kept = batch.advantages[batch.rollouts.response_mask]
+    kept = batch.advantages[mask_of(batch.rollouts)]
     assert kept.mean() == pytest.approx(0, abs=1e-6)
     assert kept.var(ddof=1) == pytest.approx(1, abs=1e-5)
-    assert (batch.advantages[~batch.rollouts.response_mask] == 0).all()
+    assert (batch.advantages[~mask_of(batch.rollouts)] == 0).all()
 
 
 def test_padding_never_changes_the_credit(make_rollouts):
     lengths = [(2, 3), (1, 6)]
-    narrow, wide = make_rollouts(lengths), make_rollouts(lengths, extra_padding=4)
-    arrays = random_credit(2, narrow.tokens.shape[1])
+    rollouts = make_rollouts(lengths)
+    arrays = random_credit(2, 7)
     padded = [arrays[0], *(np.pad(array, ((0, 0), (0, 4))) for array in arrays[1:])]
-    first, first_metrics = credit(PPO(), narrow, *arrays, kl_coef=0.1)
-    second, second_metrics = credit(PPO(), wide, *padded, kl_coef=0.1)
-    np.testing.assert_allclose(second.advantages[:, :7], first.advantages, atol=1e-6)
-    np.testing.assert_allclose(second.returns[:, :8], first.returns, atol=1e-6)
+    first, first_metrics = credit(PPO(), rollouts, *arrays, kl_coef=0.1)
+    second, second_metrics = credit(PPO(), rollouts, *padded, kl_coef=0.1)
+    np.testing.assert_allclose(second.advantages, first.advantages, atol=1e-6)
+    np.testing.assert_allclose(second.returns, first.returns, atol=1e-6)
     assert second_metrics == pytest.approx(first_metrics, rel=1e-5)
 
 

@@ -1,6 +1,7 @@
 """What must not change a step: which rows share a micro-batch, their order, padding, recomputed activations."""
 
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,23 +26,27 @@ def reward_model(tiny_qwen2, tokenizer, tmp_path_factory) -> str:
     return str(folder)
 
 
-def padded(inputs: Inputs, amount: int, seed: int) -> Inputs:
+class WiderRollouts(Rollouts):
+    """Rollouts whose micro-batches get more columns than they need, with something in every entry of padding."""
+
+    NUM_COLUMNS: ClassVar = 0
+
+    def padded(self, flat: np.ndarray, rows: Any = None, width: int | None = None) -> np.ndarray:
+        array = super().padded(flat, rows, width)
+        wider = np.pad(array, ((0, 0), (0, self.NUM_COLUMNS)))
+        extra = 0 if len(flat) == len(self.tokens) else 1
+        outside = np.arange(wider.shape[1]) >= self.lengths[rows][:, None] + extra
+        if wider.dtype != bool:  # masks say what is padding
+            wider[outside] = (
+                0.3 if wider.dtype.kind == "f" else np.random.default_rng(0).integers(4, 200, outside.sum())
+            )
+        return wider
+
+
+def padded(inputs: Inputs, amount: int) -> Inputs:
     """The same rollouts with `amount` more columns, and something in every column that is padding."""
-    rng, batch = np.random.default_rng(seed), inputs.batch
-    rollouts: Rollouts = batch.rollouts
-
-    def wider(array: np.ndarray | None, fill: float) -> np.ndarray | None:
-        return None if array is None else np.pad(array, ((0, 0), (0, amount)), constant_values=fill)
-
-    tokens = np.pad(rollouts.tokens, ((0, 0), (0, amount)))
-    outside = np.arange(tokens.shape[1]) >= rollouts.lengths[:, None]
-    tokens[outside] = rng.integers(4, 200, int(outside.sum()))
-    arrays = {name: wider(getattr(batch, name), 0.3) for name in ("old_logprobs", "ref_logprobs", "values", "returns")}
-    arrays |= {name: wider(getattr(batch, name), 0) for name in ("advantages", "value_mask")}
-    engine = wider(rollouts.engine_logprobs, 0.0)
-    return replace(
-        inputs, batch=replace(batch, rollouts=replace(rollouts, tokens=tokens, engine_logprobs=engine), **arrays)
-    )
+    kind = type("Wider", (WiderRollouts,), {"NUM_COLUMNS": amount})
+    return replace(inputs, batch=replace(inputs.batch, rollouts=kind(**vars(inputs.batch.rollouts))))
 
 
 @pytest.mark.parametrize("role", list(LOSSES))
@@ -63,7 +68,7 @@ def test_nothing_but_the_rows_decides_a_steps_loss_and_gradient(
     order.shuffle(rows)
     (found,) = run_steps(
         role,
-        padded(inputs, padding, seed),
+        padded(inputs, padding),
         [rows],
         max_tokens_per_microbatch=max_tokens,
         activation_checkpointing=recompute,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from launch import join, launch
+from padded_arrays import mask_of
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.algorithms.preference import DPO
@@ -58,9 +59,9 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     dpo = DPOWorker(
         inputs.policy, inputs.sft, tokenizer, config, DPO(sft_coef=0.1), inputs.pairs, inputs.pairs, 10, ranks
     )
-    logprobs = learner.logprobs(0.8, inputs.batch.rollouts)
+    logprobs = learner.logprobs(inputs.batch.rollouts, 0.8)
     reports = [learner.update(inputs.batch, rows, 0.8) for rows in MINIBATCHES]
-    logprobs_after = learner.logprobs(0.8, inputs.batch.rollouts)
+    logprobs_after = learner.logprobs(inputs.batch.rollouts, 0.8)
     reports.append(learner.update(inputs.batch, ALL, 0.8))
     found: dict[str, Any] = {
         "logprobs": logprobs,
@@ -135,7 +136,7 @@ def results(tiny_qwen2, tiny_llama, tokenizer, make_rollouts, tmp_path_factory) 
     rollouts = make_rollouts(LENGTHS)
     rng = np.random.default_rng(0)
     reference, old, values = (
-        np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
+        np.where(mask_of(rollouts), rng.normal(-5, 0.3, mask_of(rollouts).shape), 0).astype(np.float32)
         for _ in range(3)
     )
     state_values = np.pad(values + 5, ((0, 0), (0, 1)))

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from padded_arrays import in_order, mask_of, tokens_of
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel
 from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
 from rayrlhf.training.parallel import Ranks
-from rayrlhf.types import Rollouts
+from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer, ScorerConfig
 
@@ -26,10 +27,6 @@ def config(max_tokens: int = 8192, **optimizer) -> TrainingConfig:
 
 def policy_learner(model: str, max_tokens: int = 8192, algorithm: PPO | None = None, **optimizer) -> PolicyLearner:
     return PolicyLearner(model, config(max_tokens, **optimizer), algorithm or PPO(), 10, Ranks())
-
-
-def in_order(share) -> np.ndarray:
-    return share.values[np.argsort(share.rows)]
 
 
 @pytest.fixture
@@ -50,40 +47,41 @@ def reward_model(tiny_qwen2, tokenizer, tmp_path) -> str:
 @pytest.fixture
 def batch(rollouts, tiny_qwen2):
     """Credit for scores that like some rollouts and dislike others; the reference is the policy itself."""
-    old = in_order(policy_learner(tiny_qwen2).logprobs(1.0, rollouts))
+    old = in_order(policy_learner(tiny_qwen2).logprobs(rollouts, 1.0))
     scores = np.array([2.0, -1.0, 1.0, -2.0, 0.5], dtype=np.float32)
     values = np.random.default_rng(0).normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
     return PPO().assign_credit(ScoredRollouts(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
 
 
 def test_logprobs_are_those_of_each_rollout_alone(tiny_model, rollouts):
-    found = in_order(policy_learner(tiny_model, max_tokens=20).logprobs(0.7, rollouts))
-    assert found.shape == rollouts.tokens.shape
-    assert (found[~rollouts.response_mask] == 0).all()
+    found = in_order(policy_learner(tiny_model, max_tokens=20).logprobs(rollouts, 0.7))
+    assert found.shape == mask_of(rollouts).shape
+    assert (found[~mask_of(rollouts)] == 0).all()
     policy = Policy.load(tiny_model)
     for row, length in enumerate(rollouts.lengths):
-        tokens = torch.from_numpy(rollouts.tokens[row : row + 1, :length].astype(np.int64))
-        mask = torch.from_numpy(rollouts.response_mask[row : row + 1, :length])
+        tokens = torch.from_numpy(tokens_of(rollouts)[row : row + 1, :length])
+        mask = torch.from_numpy(mask_of(rollouts)[row : row + 1, :length])
         alone = policy(tokens, mask, 0.7).logprobs[0].detach().numpy()
         np.testing.assert_allclose(found[row, :length], alone, atol=1e-5)
 
 
 def test_the_reference_scorer_agrees_with_the_learner_of_the_same_weights(tiny_model, rollouts):
-    learner = in_order(policy_learner(tiny_model).logprobs(1.0, rollouts))
+    learner = in_order(policy_learner(tiny_model).logprobs(rollouts, 1.0))
     scorer = ReferenceScorer(tiny_model, ScorerConfig(max_tokens_per_microbatch=16), Ranks())
-    np.testing.assert_allclose(in_order(scorer.logprobs(1.0, rollouts)), learner, atol=1e-5)
+    np.testing.assert_allclose(in_order(scorer.logprobs(rollouts, 1.0)), learner, atol=1e-5)
 
 
 def test_scorers_share_rollouts_out_without_a_process_group(tiny_qwen2, rollouts):
-    whole = in_order(ReferenceScorer(tiny_qwen2, ScorerConfig(), Ranks()).logprobs(1.0, rollouts))
+    whole = in_order(ReferenceScorer(tiny_qwen2, ScorerConfig(), Ranks()).logprobs(rollouts, 1.0))
     shares = [
-        ReferenceScorer(tiny_qwen2, ScorerConfig(), Ranks(rank, 2, joins=False)).logprobs(1.0, rollouts)
+        ReferenceScorer(tiny_qwen2, ScorerConfig(), Ranks(rank, 2, joins=False)).logprobs(rollouts, 1.0)
         for rank in range(2)
     ]
     assert all(0 < len(share.rows) < len(rollouts) for share in shares)
     rows = np.concatenate([share.rows for share in shares])
-    values = np.concatenate([share.values for share in shares])
-    np.testing.assert_allclose(values[np.argsort(rows)], whole, atol=1e-5)
+    assert sorted(rows.tolist()) == ALL.tolist()
+    merged = rollouts.padded(RowShare.merge(shares, len(rollouts)))
+    np.testing.assert_allclose(merged, whole, atol=1e-5)
 
 
 def test_a_reward_is_the_heads_output_after_the_last_token(reward_model, rollouts):
@@ -91,7 +89,7 @@ def test_a_reward_is_the_heads_output_after_the_last_token(reward_model, rollout
     found = in_order(scorer.score(rollouts))
     model = ScalarModel.load(reward_model)
     for row, length in enumerate(rollouts.lengths):
-        tokens = torch.from_numpy(rollouts.tokens[row : row + 1, :length].astype(np.int64))
+        tokens = torch.from_numpy(tokens_of(rollouts)[row : row + 1, :length])
         assert found[row] == pytest.approx((model(tokens)[0, -1].item() - 2.0) / 4.0, abs=1e-4)
 
 
@@ -100,7 +98,7 @@ def test_the_first_update_is_on_policy(tiny_qwen2, batch):
     assert report.partial["policy/ratio_mean"] == pytest.approx(1.0, abs=1e-5)
     assert report.partial["policy/clip_share"] == 0.0
     assert report.partial["policy/approx_kl"] == pytest.approx(0.0, abs=1e-9)
-    mean_advantage = batch.advantages[batch.rollouts.response_mask].mean()
+    mean_advantage = batch.advantages[batch.rollouts.loss_mask].mean()
     assert report.partial["policy/loss"] == pytest.approx(-mean_advantage, abs=1e-6)
     assert report.shared["policy/skipped_steps"] == 0.0
 
@@ -121,7 +119,8 @@ def test_neither_loss_nor_weights_depend_on_the_micro_batch_size(tiny_qwen2, bat
 
 def test_an_update_sees_its_rows_alone(tiny_qwen2, batch):
     changed = dataclasses.replace(batch, advantages=batch.advantages.copy())
-    changed.advantages[[0, 2, 4]] = 100.0
+    for row in (0, 2, 4):
+        changed.advantages[batch.rollouts.offsets[row] : batch.rollouts.offsets[row + 1]] = 100.0
     one, other = policy_learner(tiny_qwen2), policy_learner(tiny_qwen2)
     rows = np.array([3, 1])
     found = one.update(batch, rows, 1.0).partial
@@ -131,12 +130,12 @@ def test_an_update_sees_its_rows_alone(tiny_qwen2, batch):
 
 def test_updates_make_liked_rollouts_likelier_and_disliked_ones_rarer(tiny_qwen2, batch):
     learner = policy_learner(tiny_qwen2, learning_rate=3e-3, eps=1e-8)
-    before = in_order(learner.logprobs(1.0, batch.rollouts))
+    before = in_order(learner.logprobs(batch.rollouts, 1.0))
     for _ in range(3):
         learner.update(batch, ALL, 1.0)
-    gain = in_order(learner.logprobs(1.0, batch.rollouts)) - before
-    mask = batch.rollouts.response_mask
-    assert (gain * batch.advantages)[mask].sum() > 0.1
+    gain = in_order(learner.logprobs(batch.rollouts, 1.0)) - before
+    advantages = batch.rollouts.padded(batch.advantages)
+    assert (gain * advantages)[mask_of(batch.rollouts)].sum() > 0.1
 
 
 def test_exported_weights_are_the_models_own_names_cast_on_request(tiny_model):
@@ -155,7 +154,7 @@ def test_a_saved_learner_loads_in_transformers_with_the_same_logits(tiny_model, 
     learner = policy_learner(tiny_model)
     learner.update(batch, ALL, 1.0)
     learner.save(str(tmp_path))
-    tokens = torch.from_numpy(batch.rollouts.tokens.astype(np.int64))
+    tokens = torch.from_numpy(tokens_of(batch.rollouts))
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(loaded(tokens).logits, learner.trainee.inner.model(tokens).logits)
 
@@ -170,9 +169,9 @@ def critic_learner(model: str, max_tokens: int = 8192, normalize: bool = False, 
 def test_values_are_the_heads_outputs_before_each_response_token(reward_model, rollouts):
     found = in_order(critic_learner(reward_model, max_tokens=20).values(rollouts))
     model = ScalarModel.load(reward_model)
-    outputs = model(torch.from_numpy(rollouts.tokens.astype(np.int64))).detach().numpy()
+    outputs = model(torch.from_numpy(tokens_of(rollouts))).detach().numpy()
     before = np.pad(outputs, ((0, 0), (1, 0)))
-    states = np.pad(rollouts.response_mask, ((0, 0), (0, 1)))
+    states = np.pad(mask_of(rollouts), ((0, 0), (0, 1)))
     states[ALL, rollouts.lengths] = True  # and after its last token
     np.testing.assert_allclose(found, np.where(states, before, 0), atol=1e-4)
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from padded_arrays import in_order, mask_of, tokens_of
 from safetensors.torch import load_file
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
@@ -45,15 +46,11 @@ def changed(worker: Any, before: dict[str, torch.Tensor]) -> set[str]:
     return {name for name, parameter in parameters_of(worker).items() if not torch.equal(parameter, before[name])}
 
 
-def in_order(share) -> np.ndarray:
-    return share.values[np.argsort(share.rows)]
-
-
 @pytest.fixture
 def batch(make_rollouts):
     rollouts = make_rollouts(LENGTHS)
     rng = np.random.default_rng(0)
-    old = np.where(rollouts.response_mask, rng.normal(-5, 0.3, rollouts.tokens.shape), 0).astype(np.float32)
+    old = np.where(mask_of(rollouts), rng.normal(-5, 0.3, mask_of(rollouts).shape), 0).astype(np.float32)
     values = rng.normal(size=(old.shape[0], old.shape[1] + 1)).astype(np.float32)
     scores = np.array([2.0, -1.0, 1.0, -2.0], dtype=np.float32)
     return PPO().assign_credit(ScoredRollouts(rollouts, scores, old, 8, old, values), kl_coef=0.1)[0]
@@ -94,16 +91,16 @@ def test_a_critic_with_adapters_learns_the_returns(tiny_qwen2, batch):
 
 def test_exported_weights_give_a_plain_policy_the_logprobs_of_the_learner(tiny_model, batch):
     learner = PolicyLearner(tiny_model, config(lora=LORA), PPO(), 50, Ranks())
-    start = in_order(learner.logprobs(1.0, batch.rollouts))
+    start = in_order(learner.logprobs(batch.rollouts, 1.0))
     for _ in range(3):
         learner.update(batch, ALL, 1.0)
-    wanted = in_order(learner.logprobs(1.0, batch.rollouts))
+    wanted = in_order(learner.logprobs(batch.rollouts, 1.0))
     plain = Policy.load(tiny_model)
     exported = {name: tensor for bucket in learner.export(None) for name, tensor in bucket.tensors()}
     assert exported.keys() == dict(plain.weights()).keys()
     plain.model.load_state_dict(exported)
-    tokens = torch.from_numpy(batch.rollouts.tokens.astype(np.int64))
-    found = plain(tokens, torch.from_numpy(batch.rollouts.response_mask)).logprobs.detach().numpy()
+    tokens = torch.from_numpy(tokens_of(batch.rollouts))
+    found = plain(tokens, torch.from_numpy(mask_of(batch.rollouts))).logprobs.detach().numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert np.abs(wanted - start).max() > 0.1
 
@@ -127,7 +124,7 @@ def test_a_learner_saves_the_merged_model_and_its_adapter(tiny_model, batch, tmp
     learner = PolicyLearner(tiny_model, config(lora=LORA), PPO(), 50, Ranks())
     learner.update(batch, ALL, 1.0)
     learner.save(str(tmp_path))
-    tokens = torch.from_numpy(batch.rollouts.tokens.astype(np.int64))
+    tokens = torch.from_numpy(tokens_of(batch.rollouts))
     learner.trainee.module.eval()
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(tokens).logits, learner.trainee.inner.model(tokens).logits, rtol=0, atol=1e-5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from padded_arrays import in_order
 from transformers import AutoModelForCausalLM
 
 from rayrlhf.algorithms import GRPO, ScoredRollouts
@@ -30,8 +31,7 @@ def learner(model: str, max_tokens: int = 8192, **extras) -> PolicyLearner:
 @pytest.fixture
 def batch(tiny_qwen2, make_rollouts):
     rollouts = make_rollouts(LENGTHS, prompt_ids=[0, 0, 1, 1])
-    share = learner(tiny_qwen2).logprobs(1.0, rollouts)
-    old = share.values[np.argsort(share.rows)]
+    old = in_order(learner(tiny_qwen2).logprobs(rollouts, 1.0))
     scores = np.array([1.0, -1.0, 2.0, 0.0], np.float32)
     return GRPO(kl_coef=0).assign_credit(ScoredRollouts(rollouts, scores, old, 8), 0.0)[0]
 

@@ -99,6 +99,6 @@ def _last_use(path: Path) -> float:
 @cache
 def _code_hash() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):  # all of `data`
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -24,17 +24,16 @@ from rayrlhf.workers.sampler_loop import SamplerLoop
 from rayrlhf.workers.scorer import ReferenceScorer
 
 
-def role_factories(config: PPOConfig, gold_answers: Any, ptx_rows: Any) -> dict[str, RoleFactory]:
+def role_factories(config: PPOConfig, known: Any, ptx_rows: Any) -> dict[str, RoleFactory]:
     """For each role of the run but the samplers, and the credit assigner.
 
-    gold_answers: object reference to the known answers, if there are any; ptx_rows: to the rows of `config.ptx`.
+    known: object reference to (gold answers, columns), each by prompt id or None; ptx_rows: to the rows of
+    `config.ptx`.
     """
     algorithm = config.algorithm
     steps = config.num_steps * config.optimizer_steps_per_step
     factories = {
-        "reward": RoleFactory(
-            functools.partial(_build_rewarder, config=config, gold_answers=gold_answers), restartable=True
-        ),
+        "reward": RoleFactory(functools.partial(_build_rewarder, config=config, known=known), restartable=True),
         "policy": RoleFactory(
             functools.partial(_build_policy, config=config, total_steps=steps, ptx_rows=ptx_rows), together=True
         ),
@@ -92,9 +91,9 @@ def _build_sampler(
     return SamplerLoop(Sampler(started, on_update), StoreClient(store))
 
 
-def _build_rewarder(ranks: Ranks, config: PPOConfig, gold_answers: Any) -> Rewarder:
-    known = None if gold_answers is None else ray.get(gold_answers)
-    return Rewarder(config.reward.source, config.reward, config.model, known, ranks)
+def _build_rewarder(ranks: Ranks, config: PPOConfig, known: Any) -> Rewarder:
+    gold_answers, columns = ray.get(known)
+    return Rewarder(config.reward.source, config.reward, config.model, gold_answers, ranks, columns)
 
 
 def _build_policy(ranks: Ranks, config: PPOConfig, total_steps: int, ptx_rows: Any) -> PolicyLearner:

@@ -7,14 +7,14 @@ from typing import Any
 
 from rayrlhf.config import ConfigError
 from rayrlhf.data.ingest.records import Kind
+from rayrlhf.data.tokens.columns import Columns
 from rayrlhf.data.tokens.inputs import prepare_with_progress
 from rayrlhf.data.tokens.prepare import Prepared
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.models.folder import check_same_vocabulary
 from rayrlhf.ppo.config import PPOConfig
-from rayrlhf.rewards import RewardModelReward, singles
-from rayrlhf.rewards.base import TextReward
+from rayrlhf.rewards import RewardModelReward, TextReward, check_columns, singles
 from rayrlhf.run_directory import resolve
 from rayrlhf.training.inputs import check_training
 from rayrlhf.types import Prompt, Sample, sample_seed
@@ -29,6 +29,8 @@ class PPOInputs:
     """Held-out prompts with seeds that stay the same from evaluation to evaluation."""
     gold_answers: list[str] | None
     """The answer of each prompt, by its id, if `data.gold_answers` asks for them."""
+    columns: Columns | None
+    """The values of `data.columns` of each prompt, by its id, if there are any."""
     data: Prepared
     ptx: Sequences | None
     """Rows of `ptx`."""
@@ -93,6 +95,7 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         prompts=prompts,
         heldout=heldout,
         gold_answers=gold_answers,
+        columns=_columns(data),
         data=data,
         ptx=_ptx_rows(config, tokenizer),
         eos_token_id=tokenizer.eos_token_id,
@@ -102,10 +105,11 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
 
 
 def _check_rewards(config: PPOConfig) -> None:
-    """Start each reward that needs no model once, so that a function that cannot be imported is found now."""
+    """Start each reward that needs no model once, so that a function that cannot be used is found now."""
+    check_columns(config.reward.source, config.data.columns)
     for source in singles(config.reward.source):
         if isinstance(source, TextReward):
-            source.start().close()
+            source.start(config.data.columns).close()
             if source.needs_gold_answers and not config.data.gold_answers:
                 raise ConfigError(
                     f"reward.source: {type(source).__name__} compares responses with the data's answers: "
@@ -133,6 +137,13 @@ def _prompts(data: Sequences, first_id: int = 0) -> list[Prompt]:
         Prompt(id=first_id + index, token_ids=tuple(data.row(index)[:length].tolist()))
         for index, length in enumerate(data.prompt_lengths.tolist())
     ]
+
+
+def _columns(data: Prepared) -> Columns | None:
+    """Of all prompts by their ids: held-out ones follow those that are trained on."""
+    if data.train_columns is None or data.heldout_columns is None:
+        return None
+    return Columns.concat([data.train_columns, data.heldout_columns])
 
 
 def _answers(data: Sequences, tokenizer: Any) -> list[str]:

@@ -54,6 +54,7 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
             inputs.eos_token_id,
             inputs.max_model_len,
             inputs.gold_answers,
+            inputs.columns,
             inputs.ptx,
             log.say,
         ) as roles,

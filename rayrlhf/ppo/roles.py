@@ -18,6 +18,7 @@ import torch
 
 from rayrlhf.cluster.actor_group import ActorGroup, WorkerError, wait_for
 from rayrlhf.cluster.placement import Reservation, Resources
+from rayrlhf.data.tokens.columns import Columns
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.engines import EngineConfig, Sampling
 from rayrlhf.pool.leases import Purpose, SampleBatch
@@ -64,6 +65,7 @@ class Roles:
         eos_token_id: int,
         max_model_len: int,
         gold_answers: list[str] | None,
+        columns: Columns | None,
         ptx: Sequences | None,
         say: Callable[[str], None],
     ) -> None:
@@ -77,7 +79,7 @@ class Roles:
             Launcher(reservation, config.sampler, sampler_factory(config, self._store, eos_token_id, max_model_len)),
         )
         # Kept: a scorer that Ray starts again reads them once more.
-        self._inputs = (None if gold_answers is None else ray.put(gold_answers), ray.put(ptx))
+        self._inputs = (ray.put((gold_answers, columns)), ray.put(ptx))
         factories = role_factories(config, *self._inputs)
         resources = {**config.roles, "credit": CREDIT}
         self._groups = {

@@ -14,7 +14,7 @@ MAX_BACKOFF_S = 30.0
 
 
 class CallConfig(Config):
-    """How patient to be with calls."""
+    """Time limit, retries and concurrency of calls."""
 
     timeout_s: PositiveFloat = 60.0
     """For one call."""

@@ -40,6 +40,12 @@ class Columns:
         return dict(zip(self.names, values, strict=True))
 
     @staticmethod
+    def of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
+        """From the values of each row."""
+        encoded = [json.dumps(row).encode() for row in rows]
+        return Columns(tuple(names), np.frombuffer(b"".join(encoded), np.uint8), _offsets(list(map(len, encoded))))
+
+    @staticmethod
     def concat(parts: Sequence[Columns]) -> Columns:
         """Rows of the same columns, one part behind the other."""
         (names,) = {part.names for part in parts}
@@ -71,7 +77,7 @@ def map_columns(folder: Path, name: str, names: Sequence[str]) -> Columns:
     return Columns(tuple(names), mapped, _offsets(np.fromfile(sizes, dtype=np.int32)))
 
 
-def _offsets(sizes: np.ndarray) -> np.ndarray:
+def _offsets(sizes: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
 
 

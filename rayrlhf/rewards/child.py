@@ -200,7 +200,7 @@ def traced(error: BaseException) -> str:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    """Wait until nobody holds the other end; then end, with whatever the function has started."""
+    """Wait until the other end is closed, then kill this process and whatever the function has started."""
     while os.read(lifeline, 1):
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -19,7 +19,7 @@ Key = tuple[int, tuple[Hashable, ...]]
 class EarlyScores:
     """Scores of text judges, each computed once: early if its rows were begun, else when they are taken.
 
-    A row's key stands for its prompt and response. Where a judge compares, scores are kept under the keys of the whole
+    A row's key identifies its prompt and response. Where a judge compares, scores are kept under the keys of the whole
     group: with one other response in it, all are computed again.
     """
 

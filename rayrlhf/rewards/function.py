@@ -73,7 +73,8 @@ class FunctionReward(TextReward, CallConfig):
 
 
 class FunctionJudge(TextJudge):
-    """The function in its processes. Raises RewardError when it cannot be loaded, or needs what nobody gives."""
+    """The function in its processes. Raises RewardError if it cannot be loaded, or requires a parameter that
+    it is not given."""
 
     def __init__(self, config: FunctionReward, columns: Sequence[str]) -> None:
         self.compares = config.compares

@@ -96,9 +96,14 @@ def _last_use(path: Path) -> float:
         return 0.0
 
 
+def code_files() -> list[Path]:
+    """The code that decides what is in an entry: all of `rayrlhf.data`."""
+    return sorted(Path(__file__).parents[1].rglob("*.py"))
+
+
 @cache
 def _code_hash() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):  # all of `data`
+    for path in code_files():
         digest.update(path.read_bytes())
     return digest.hexdigest()

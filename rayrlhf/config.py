@@ -1,4 +1,4 @@
-"""Settings: frozen pydantic models, read from YAML plus `key.sub=value`, with errors that name the mend.
+"""Settings: frozen pydantic models, read from YAML plus `key.sub=value`, with errors that name the fix.
 
 Each module owns its own `Config` subclass; a job's configuration is a tree of them. Nothing mutates a config.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 
 class UserError(Exception):
@@ -38,6 +38,19 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def short_form(field: str = "kind", kind: str | Callable[[Mapping[str, Any]], str] | None = None) -> BeforeValidator:
+    """For a union of kinds: a plain `x` is short for `{field: x}`, and a mapping without a kind is of `kind`."""
+
+    def expand(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {field: value}
+        if isinstance(value, dict) and "kind" not in value and kind is not None:
+            return {"kind": kind if isinstance(kind, str) else kind(value), **value}
+        return value
+
+    return BeforeValidator(expand)
 
 
 def load_config(cls: type[ConfigT], path: str | Path, overrides: Sequence[str] = ()) -> ConfigT:
@@ -122,7 +135,7 @@ class _Place:
 
 
 def _explain(cls: type[BaseModel], problem: Any) -> str:
-    """One line for one pydantic error: field, what is wrong, the value, the mend."""
+    """One line for one pydantic error: field, what is wrong, the value, the fix."""
     location, kind, value = problem["loc"], problem["type"], problem["input"]
     place = _place_of(cls, location)
     name = ".".join(place.names)

@@ -1,8 +1,8 @@
 """Algorithms, one module each. Adding one is one module and one line in the union."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from rayrlhf.algorithms.base import Algorithm, ScoredRollouts
 from rayrlhf.algorithms.grpo import GRPO, DrGRPO
@@ -10,17 +10,11 @@ from rayrlhf.algorithms.ppo import PPO
 from rayrlhf.algorithms.reinforce_pp import ReinforcePP, ReinforcePPBaseline
 from rayrlhf.algorithms.remax import ReMax
 from rayrlhf.algorithms.rloo import RLOO
-
-
-def _from_short_form(value: Any) -> Any:
-    if isinstance(value, str):
-        return {"kind": value}
-    return {"kind": "ppo", **value} if isinstance(value, dict) else value
-
+from rayrlhf.config import short_form
 
 AnyAlgorithm = Annotated[
     Annotated[PPO | GRPO | DrGRPO | RLOO | ReinforcePP | ReinforcePPBaseline | ReMax, Field(discriminator="kind")],
-    BeforeValidator(_from_short_form),
+    short_form(kind="ppo"),
 ]
 """`grpo` is short for `{kind: grpo}`; without a kind it is PPO."""
 

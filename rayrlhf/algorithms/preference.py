@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor
 
-from rayrlhf.config import Config
+from rayrlhf.config import Config, short_form
 from rayrlhf.functional import pairwise_loss
 
 
@@ -86,11 +86,5 @@ class IPO(_PairLoss):
         return (chosen - rejected - 1 / (2 * self.beta)) ** 2
 
 
-def _with_kind(value: Any) -> Any:
-    if isinstance(value, str):
-        return {"kind": value}
-    return {"kind": "dpo"} | value if isinstance(value, dict) else value
-
-
-PreferenceLoss = Annotated[Annotated[DPO | IPO, Field(discriminator="kind")], BeforeValidator(_with_kind)]
+PreferenceLoss = Annotated[Annotated[DPO | IPO, Field(discriminator="kind")], short_form(kind="dpo")]
 """The union of losses. `loss: ipo` is short for `loss: {kind: ipo}`, and without a kind it is `dpo`."""

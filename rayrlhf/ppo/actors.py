@@ -28,8 +28,8 @@ class RunActors:
         given = RoleInputs(
             inputs.eos_token_id,
             inputs.max_model_len,
-            gold_answers=None if inputs.gold_answers is None else ray.put(inputs.gold_answers),
-            ptx=None if inputs.ptx is None else ray.put(inputs.ptx),
+            known=ray.put((inputs.gold_answers, inputs.columns)),
+            ptx=ray.put(inputs.ptx),
         )
         self.store: Any = WeightStore.remote()  # type: ignore[attr-defined]
         sampler = functools.partial(build_sampler, config, given, self.store)

@@ -11,6 +11,7 @@ from rayrlhf.algorithms import PPO, AnyAlgorithm
 from rayrlhf.algorithms.presets import PRESETS, PresetName, under
 from rayrlhf.cluster.placement import PlacementConfig, Resources
 from rayrlhf.config import Config
+from rayrlhf.data.tokens.columns import ColumnNames
 from rayrlhf.data.tokens.prepare import DataConfig
 from rayrlhf.data.tokens.tokenise import PromptLimit, SequenceLimit
 from rayrlhf.engines import Adapters, Sampling
@@ -32,6 +33,8 @@ class PromptData(DataConfig, PromptLimit):
 
     gold_answers: bool = False
     """Read each prompt's answer too, for rewards that compare with it (GSM8K's solution)."""
+    columns: ColumnNames = ()
+    """Columns of the data that reward functions and servers get by name, with each prompt's value."""
 
 
 class PtxConfig(DataConfig, SequenceLimit):

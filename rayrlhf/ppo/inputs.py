@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from rayrlhf.config import ConfigError
 from rayrlhf.data.ingest.records import Kind
+from rayrlhf.data.tokens.columns import Columns
 from rayrlhf.data.tokens.inputs import prepare_with_progress
 from rayrlhf.data.tokens.prepare import Prepared
 from rayrlhf.data.tokens.sequences import Sequences
@@ -26,6 +27,8 @@ class PPOInputs:
     """Held-out prompts with seeds that stay the same from evaluation to evaluation."""
     gold_answers: list[str] | None
     """The answer of each prompt, by its id, if `data.gold_answers` asks for them."""
+    columns: Columns | None
+    """The values of `data.columns` of each prompt, by its id, if there are any."""
     data: Prepared
     ptx: Sequences | None
     """Rows of `ptx`."""
@@ -65,6 +68,7 @@ def load_inputs(config: PPOConfig) -> PPOInputs:
         prompts=prompts,
         heldout=heldout,
         gold_answers=gold_answers,
+        columns=_columns(data),
         data=data,
         ptx=_ptx_rows(config, tokenizer),
         eos_token_id=tokenizer.eos_token_id,
@@ -103,6 +107,13 @@ class Prompts(Sequence[Prompt]):
     def longest(self) -> int:
         """Tokens of the longest prompt."""
         return int(self._data.prompt_lengths.max(initial=0))
+
+
+def _columns(data: Prepared) -> Columns | None:
+    """Of all prompts by their ids: held-out ones follow those that are trained on."""
+    if data.train_columns is None or data.heldout_columns is None:
+        return None
+    return Columns.concat([data.train_columns, data.heldout_columns])
 
 
 def _answers(data: Sequences, tokenizer: Any) -> list[str]:

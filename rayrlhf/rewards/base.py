@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self, TypeVar
+
+import numpy as np
 
 from rayrlhf.config import Config, UserError
 
@@ -23,6 +25,8 @@ class SampleText:
     """The known good answer to the prompt, if the data have one."""
     finished: bool
     """True if the response ended by itself, False if it was cut at the limit."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The prompt's values of the columns that `data.columns` names, None where its row has none."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,27 @@ class Score:
     """The scores that `value` is made of, by name, before weighting."""
 
 
+Ids = TypeVar("Ids", int, np.ndarray)
+
+
+def rewards_rank(prompt_ids: Ids, num_ranks: int) -> Ids:
+    """Which rank scores a prompt where any part of the reward reads texts: known before the step is complete."""
+    return prompt_ids % num_ranks
+
+
 class Judge:
     """A reward that is ready to score."""
+
+    compares: bool = False
+    """Whether scores depend on the other responses to the prompt: it is then given whole groups only."""
 
     def judge(self, samples: Sequence[SampleText]) -> list[Score]:
         """One result per sample, in order."""
         raise NotImplementedError
+
+    def judge_group(self, samples: Sequence[SampleText]) -> list[Score]:
+        """One result for each sample of one prompt, in order."""
+        return self.judge(samples)
 
     def close(self) -> None:
         """End what was started for judging; most have nothing to end."""
@@ -57,19 +76,11 @@ class BaseReward(Config):
         """Names of the parts that every score comes with: the same on all ranks."""
         return ()
 
+    @property
+    def scores_texts(self) -> bool:
+        """Whether any part is a text reward, which can score groups before the step is complete."""
+        return False
+
     def resolved(self) -> Self:
         """With absolute paths, as workers in other working directories need them."""
         return self
-
-
-class TextReward(BaseReward):
-    """Settings of a reward that needs texts only, no model of ours."""
-
-    @property
-    def needs_gold_answers(self) -> bool:
-        """Whether nothing can be scored without the data's answers."""
-        return False
-
-    def start(self) -> Judge:
-        """Ready to score. Raises UserError for settings that cannot work here."""
-        raise NotImplementedError

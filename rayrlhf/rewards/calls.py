@@ -1,10 +1,9 @@
-"""Scores that are asked for in calls which may fail: chunks, several at a time, retries, rows one by one."""
+"""Calls that may fail: retries, and rows of a failed call one by one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -15,7 +14,7 @@ MAX_BACKOFF_S = 30.0
 
 
 class CallConfig(Config):
-    """How patient to be with calls."""
+    """Time limit, retries and concurrency of calls."""
 
     timeout_s: PositiveFloat = 60.0
     """For one call."""
@@ -31,7 +30,7 @@ class CallError(Exception):
 
     def __init__(self, reason: str, trace: str = "", retry: bool = True, split: bool = True) -> None:
         super().__init__(reason)
-        self.judged = Score(None, reason, trace)
+        self.score = Score(None, reason, trace)
         self.retry = retry
         """Whether the same call may go better the next time."""
         self.split = split
@@ -42,23 +41,17 @@ Call = Callable[[Sequence[SampleText]], list[Score]]
 """One result per sample, or a CallError for all of them."""
 
 
-def judge_in_calls(
-    samples: Sequence[SampleText], call: Call, rows_per_call: int, config: CallConfig, backoff_s: float = 0.0
+def ask(
+    samples: Sequence[SampleText], call: Call, num_retries: int, backoff_s: float = 0.0, whole: bool = False
 ) -> list[Score]:
     """One result per sample, in order; a row without a score carries the reason of its last call.
 
     backoff_s: the wait before the first retry, doubled for each further one.
+    whole: the samples are compared: all are asked for again together, and never alone.
     """
-    chunks = [samples[start : start + rows_per_call] for start in range(0, len(samples), rows_per_call)]
-    with ThreadPoolExecutor(config.max_concurrency) as threads:
-        judged = threads.map(lambda chunk: _judge_chunk(chunk, call, config.num_retries, backoff_s), chunks)
-        return [result for chunk in judged for result in chunk]
-
-
-def _judge_chunk(samples: Sequence[SampleText], call: Call, num_retries: int, backoff_s: float) -> list[Score]:
     results: dict[int, Score] = {}
     missing = list(range(len(samples)))
-    retry = split = True
+    retry, split = True, not whole
     for attempt in range(1 + num_retries):
         if attempt:
             time.sleep(min(backoff_s * 2 ** (attempt - 1), MAX_BACKOFF_S))
@@ -66,15 +59,17 @@ def _judge_chunk(samples: Sequence[SampleText], call: Call, num_retries: int, ba
         try:
             results |= zip(asked, call([samples[row] for row in asked]), strict=True)
         except CallError as error:
-            results |= dict.fromkeys(asked, error.judged)
-            retry, split = error.retry, error.split
+            results |= dict.fromkeys(asked, error.score)
+            retry, split = error.retry, error.split and not whole
         missing = [row for row in asked if results[row].value is None]
         if not missing or not retry:
             break
+        if whole:
+            missing = asked
     if split and len(asked) > 1:
         for row in missing:
             try:
                 (results[row],) = call([samples[row]])
             except CallError as error:
-                results[row] = error.judged
+                results[row] = error.score
     return [results[row] for row in range(len(samples))]

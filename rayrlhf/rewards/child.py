@@ -3,7 +3,8 @@
 It ends when its standard input closes, in the middle of a call too: when the process that started it is gone.
 
 Run as a file, and with the standard library alone: so it starts at once and is small, and what is killed is cheap to
-replace. Samples and results are dictionaries with the fields of `SampleText` and `Score`.
+replace. Samples are dictionaries with FIELDS and the columns of the data, results with the
+fields of `Score`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 FIELDS = ("prompt", "response", "gold_answer", "finished")
+OF_RESPONSES = ("response", "finished")
+"""Which of FIELDS differ between the samples of one prompt."""
 MAX_TRACE_CHARACTERS = 4000
 FLOAT32_MAX = 3.4028234663852886e38
 
@@ -60,20 +63,24 @@ def load(path: str) -> Callable[..., Any]:
     return function
 
 
-def taken_fields(function: Callable[..., Any], arguments: dict[str, Any]) -> list[str]:
-    """Which of FIELDS the function takes. Raises LoadError if it needs more, or takes not all of `arguments`."""
+def taken_fields(function: Callable[..., Any], arguments: dict[str, Any], columns: Sequence[str]) -> list[str]:
+    """Which of FIELDS and `columns` the function takes.
+
+    Raises LoadError if it needs more, or takes not all of `arguments`.
+    """
+    given = [*FIELDS, *columns]
     try:
         signature = inspect.signature(function)
     except ValueError:  # written in C, without one
-        return list(FIELDS)
+        return given
     kinds = {parameter.kind for parameter in signature.parameters.values()}
-    taken = [name for name in FIELDS if name in signature.parameters or inspect.Parameter.VAR_KEYWORD in kinds]
+    taken = [name for name in given if name in signature.parameters or inspect.Parameter.VAR_KEYWORD in kinds]
     try:
         signature.bind(**dict.fromkeys(taken), **arguments)
     except TypeError as error:
         raise LoadError(
             f"it cannot be called with {', '.join([*taken, *arguments])}: {error}; a reward function takes any of "
-            f"{', '.join(FIELDS)} by name, and all of `arguments`"
+            f"{', '.join(given)} by name, and all of `arguments`; name a column of the data in data.columns to give it"
         ) from None
     return taken
 
@@ -81,20 +88,20 @@ def taken_fields(function: Callable[..., Any], arguments: dict[str, Any]) -> lis
 class Scorer:
     """Calls the function; whatever it does becomes a score or a rejection."""
 
-    def __init__(self, path: str, arguments: dict[str, Any], batched: bool, timeout_s: float) -> None:
-        self._arguments, self._batched, self._timeout_s = arguments, batched, timeout_s
+    def __init__(
+        self, path: str, arguments: dict[str, Any], columns: Sequence[str], mode: str, timeout_s: float
+    ) -> None:
+        self._arguments, self._timeout_s = arguments, timeout_s
         self._runner = asyncio.Runner()  # one for all calls, so that a function may keep its connections
         self._function = load(path)
-        self._fields = taken_fields(self._function, arguments)
+        self._fields = taken_fields(self._function, arguments, columns)
         called = type(self._function).__call__  # of an object that is called like a function
         self.asynchronous = any(map(inspect.iscoroutinefunction, (self._function, called)))
+        singles = self._score_awaited if self.asynchronous else self._score_singles
+        self.score = {"single": singles, "batch": self._score_batch, "group": self._score_group}[mode]
+        """list of samples → one Result per sample"""
 
-    def score(self, samples: list[dict[str, Any]]) -> list[Result]:
-        """One result per sample."""
-        if self._batched:
-            return self._score_batch(samples)
-        if self.asynchronous:
-            return self._runner.run(self._score_together(samples))
+    def _score_singles(self, samples: list[dict[str, Any]]) -> list[Result]:
         return [self._score_one(sample) for sample in samples]
 
     def _score_one(self, sample: dict[str, Any]) -> Result:
@@ -104,17 +111,35 @@ class Scorer:
             return raised(error)
 
     def _score_batch(self, samples: list[dict[str, Any]]) -> list[Result]:
+        return self._score_list(
+            {name: [sample[name] for sample in samples] for name in self._fields}, len(samples), "batch"
+        )
+
+    def _score_group(self, samples: list[dict[str, Any]]) -> list[Result]:
+        fields = {
+            name: [sample[name] for sample in samples] if name in OF_RESPONSES else samples[0][name]
+            for name in self._fields
+        }
+        results = self._score_list(fields, len(samples), "group")
+        # The others were compared with the response that has no score.
+        failed = [result for result in results if result["value"] is None]
+        return failed[:1] * len(samples) or results
+
+    def _score_list(self, fields: dict[str, Any], num_samples: int, given: str) -> list[Result]:
         try:
-            scores = self._result({name: [sample[name] for sample in samples] for name in self._fields})
+            scores = self._result(fields)
         except BaseException as error:
-            return [raised(error)] * len(samples)
+            return [raised(error)] * num_samples
         if callable(getattr(scores, "tolist", None)):
             scores = scores.tolist()
         if not isinstance(scores, (list, tuple)):
-            return [rejected(f"a batch's scores are a {type(scores).__name__}, not a list")] * len(samples)
-        if len(scores) != len(samples):
-            return [rejected("a batch has another number of scores than responses")] * len(samples)
+            return [rejected(f"a {given}'s scores are a {type(scores).__name__}, not a list")] * num_samples
+        if len(scores) != num_samples:
+            return [rejected(f"a {given} has another number of scores than responses")] * num_samples
         return [checked(score) for score in scores]
+
+    def _score_awaited(self, samples: list[dict[str, Any]]) -> list[Result]:
+        return self._runner.run(self._score_together(samples))
 
     async def _score_together(self, samples: list[dict[str, Any]]) -> list[Result]:
         return list(await asyncio.gather(*(self._await_one(sample) for sample in samples)))
@@ -175,7 +200,7 @@ def traced(error: BaseException) -> str:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    """Wait until nobody holds the other end; then end, with whatever the function has started."""
+    """Wait until the other end is closed, then kill this process and whatever the function has started."""
     while os.read(lifeline, 1):
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal
 
 from rayrlhf.rewards import child
 from rayrlhf.rewards.base import RewardError, SampleText, Score
@@ -31,23 +32,32 @@ class ChildSetup:
 
     path: str
     arguments: dict[str, Any]
-    batched: bool
+    columns: tuple[str, ...]
+    mode: Literal["single", "batch", "group"]
+    """What a call of the function is given: one sample, several, or all of one prompt."""
     timeout_s: float
 
 
 class Child:
-    """One process, replaced whenever it dies; used by one thread at a time."""
+    """One process, replaced whenever it dies; used by one thread at a time, and closed by any."""
 
     def __init__(self, setup: ChildSetup, start_s: float) -> None:
         self._setup, self._start_s = setup, start_s
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._awaits = False
+        self._lock = threading.Lock()
+        self._closed = False
 
     def start(self) -> bool:
-        """Start the process and import the function; True if that is `async`. Raises RewardError if it cannot be."""
+        """Start the process and import the function; True if it awaits several samples together.
+
+        Raises RewardError if it cannot be used.
+        """
         ours, theirs = Pipe()
-        with theirs:
+        with theirs, self._lock:
+            if self._closed:
+                raise RewardError("the reward was closed")
             self._process = subprocess.Popen(
                 # -P: the file's folder does not come first, where modules have names like `http`.
                 [sys.executable, "-P", child.__file__, str(theirs.fileno())],
@@ -61,14 +71,14 @@ class Child:
             hello = self._ask(vars(self._setup), self._start_s)
         except CallError as error:
             raise RewardError(
-                f"reward.source.path {self._setup.path!r}: importing the function failed: {error.judged.reason}; "
-                "mend the module, or raise start_s if it needs longer"
+                f"reward.source.path {self._setup.path!r}: importing the function failed: {error.score.reason}; "
+                "fix the module, or raise start_s if it needs longer"
             ) from None
         if problem := hello.get("problem"):
             self.kill()
             raise RewardError(f"reward.source.path {self._setup.path!r}: {problem}")
-        self._awaits = hello["asynchronous"] and not self._setup.batched
-        return bool(hello["asynchronous"])
+        self._awaits = hello["asynchronous"] and self._setup.mode == "single"
+        return self._awaits
 
     def call(self, samples: Sequence[SampleText]) -> list[Score]:
         """The function's scores. Raises CallError if the process crashed or was late; the next call has a new one."""
@@ -77,9 +87,8 @@ class Child:
                 self.start()
             except RewardError as error:
                 raise CallError("a new process could not load the function", str(error)) from None
-        answer = self._ask(
-            [vars(sample) for sample in samples], self._setup.timeout_s, KILL_DELAY_S if self._awaits else 0.0
-        )
+        rows = [{name: getattr(sample, name) for name in child.FIELDS} | dict(sample.columns) for sample in samples]
+        answer = self._ask(rows, self._setup.timeout_s, KILL_DELAY_S if self._awaits else 0.0)
         return [Score(**result) for result in answer["results"]]
 
     def _ask(self, message: Any, limit_s: float, delay_s: float = 0.0) -> dict[str, Any]:
@@ -107,13 +116,22 @@ class Child:
         return f"the process exited with code {code}"
 
     def kill(self) -> None:
-        """End the process and what it started."""
-        if self._process is None or self._connection is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._connection.close()
-        self._process = self._connection = None
+        """End the process and what it started; the next call has a new one."""
+        with self._lock:
+            if self._process is None or self._connection is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._connection.close()
+            self._process = self._connection = None
+
+    def close(self) -> None:
+        """End the process, in a call of another thread too, and start no other."""
+        with self._lock:
+            self._closed = True
+            if self._process is not None and self._process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)

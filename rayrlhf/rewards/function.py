@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from rayrlhf.rewards.base import Judge, SampleText, Score, TextReward
-from rayrlhf.rewards.calls import CallConfig, judge_in_calls
+from rayrlhf.rewards.base import SampleText, Score
+from rayrlhf.rewards.callers import Callers
+from rayrlhf.rewards.calls import CallConfig, ask
 from rayrlhf.rewards.children import Child, ChildSetup
+from rayrlhf.rewards.text import TextJudge, TextReward
 
 NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 PATH = re.compile(rf"(.+\.py|{NAME}):{NAME}")
@@ -21,9 +25,9 @@ PATH = re.compile(rf"(.+\.py|{NAME}):{NAME}")
 class FunctionReward(TextReward, CallConfig):
     """`f(prompt=…, response=…, gold_answer=…, finished=…, **arguments)` → a number.
 
-    The function takes any of these four by name, as many as it likes, and may be `async`. It runs in processes of its
-    own: one that crashes, or takes longer than `timeout_s`, is killed and replaced. What it raises, and anything that
-    is no finite number, rejects the response with that reason.
+    The function takes any of these four and of `data.columns` by name, as many as it likes, and may be `async`. It runs
+    in processes of its own: one that crashes, or takes longer than `timeout_s`, is killed and replaced. What it raises,
+    and anything that is no finite number, rejects the response with that reason.
     """
 
     kind: Literal["function"] = "function"
@@ -35,12 +39,21 @@ class FunctionReward(TextReward, CallConfig):
     """The function takes lists under the same names and returns as many numbers."""
     batch_size: PositiveInt = 32
     """Rows of one call of a batched function."""
+    compares: bool = False
+    """The function is called once per prompt: `response` and `finished` are lists, all else is the prompt's. It returns
+    a number for each response; without one for each, all of the prompt's responses are rejected."""
     start_s: PositiveFloat = 60.0
     """For a process to start and to import the function, before `timeout_s` of its first call begins.
 
-    Each of `max_concurrency` processes runs one call at a time. A function that is `async` and not batched has one
-    process, which awaits `max_concurrency` calls together.
+    Each of `max_concurrency` processes runs one call at a time. A function that is `async` and given single samples
+    has one process, which awaits `max_concurrency` calls together.
     """
+
+    @model_validator(mode="after")
+    def _has_one_mode(self) -> FunctionReward:
+        if self.compares and self.batched:
+            raise ValueError("compares=true passes one prompt's responses, batched=true any rows: set only one of them")
+        return self
 
     @field_validator("path")
     @classmethod
@@ -55,30 +68,31 @@ class FunctionReward(TextReward, CallConfig):
             return self
         return self.model_copy(update={"path": f"{Path(place).expanduser().absolute()}:{name}"})
 
-    def start(self) -> FunctionJudge:
-        return FunctionJudge(self)
+    def start(self, columns: Sequence[str] = ()) -> FunctionJudge:
+        return FunctionJudge(self, columns)
 
 
-class FunctionJudge(Judge):
-    """The function in its processes. Raises RewardError when it cannot be loaded."""
+class FunctionJudge(TextJudge):
+    """The function in its processes. Raises RewardError if it cannot be loaded, or requires a parameter that
+    it is not given."""
 
-    def __init__(self, config: FunctionReward) -> None:
-        self._config = config
-        setup = ChildSetup(config.path, config.arguments, config.batched, config.timeout_s)
+    def __init__(self, config: FunctionReward, columns: Sequence[str]) -> None:
+        self.compares = config.compares
+        mode: Literal["single", "batch", "group"] = (
+            "group" if config.compares else "batch" if config.batched else "single"
+        )
+        setup = ChildSetup(config.path, config.arguments, tuple(columns), mode, config.timeout_s)
         first = Child(setup, config.start_s)
-        self._awaits_together = first.start() and not config.batched
-        self._children = [first]
-        if not self._awaits_together:
-            self._children += [Child(setup, config.start_s) for _ in range(config.max_concurrency - 1)]
+        awaits_together = first.start()
+        num_children = 1 if awaits_together else config.max_concurrency
+        self._children = [first, *(Child(setup, config.start_s) for _ in range(num_children - 1))]
         # Last in, first out: with few calls, few processes are started.
         self._idle: LifoQueue[Child] = LifoQueue()
         for child in reversed(self._children):
             self._idle.put(child)
-
-    def judge(self, samples: Sequence[SampleText]) -> list[Score]:
-        config = self._config
-        rows = config.batch_size if config.batched else config.max_concurrency if self._awaits_together else 1
-        return judge_in_calls(samples, self._call, rows, config)
+        max_rows = config.batch_size if config.batched else config.max_concurrency if awaits_together else 1
+        asked = functools.partial(ask, call=self._call, num_retries=config.num_retries, whole=config.compares)
+        super().__init__(Callers(asked, num_children, max_rows))
 
     def _call(self, samples: Sequence[SampleText]) -> list[Score]:
         child = self._idle.get()
@@ -88,5 +102,13 @@ class FunctionJudge(Judge):
             self._idle.put(child)
 
     def close(self) -> None:
+        super().close()
         for child in self._children:
+            child.close()
+        idle: list[Child] = []
+        with contextlib.suppress(Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for child in idle:
             child.kill()
+            self._idle.put(child)

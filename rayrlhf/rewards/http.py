@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import ssl
@@ -12,9 +13,11 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from rayrlhf.config import ConfigError
-from rayrlhf.rewards.base import Judge, SampleText, Score, TextReward
-from rayrlhf.rewards.calls import CallConfig, CallError, judge_in_calls
+from rayrlhf.rewards.base import SampleText, Score
+from rayrlhf.rewards.callers import Callers
+from rayrlhf.rewards.calls import CallConfig, CallError, ask
 from rayrlhf.rewards.child import checked
+from rayrlhf.rewards.text import TextJudge, TextReward
 
 ENVIRONMENT = "env:"
 MAX_TRACE_CHARACTERS = 500
@@ -27,7 +30,8 @@ ABOUT_ROWS = (400, 413, 422)
 class HttpReward(TextReward, CallConfig):
     """POST `{"prompts": […], "responses": […], "gold_answers": […]}` → `{"scores": […]}`, as many as responses.
 
-    `gold_answers` are null where the data have none. Connections that fail, late answers and the statuses 408, 425, 429
+    `gold_answers` are null where the data have none. With `data.columns` the request has their values too, as
+    `"columns": {name: […]}`. Connections that fail, late answers and the statuses 408, 425, 429
     and 5xx are tried again.
     """
 
@@ -48,21 +52,19 @@ class HttpReward(TextReward, CallConfig):
             raise ValueError("write it with http:// or https://")
         return url
 
-    def start(self) -> HttpJudge:
-        return HttpJudge(self)
+    def start(self, columns: Sequence[str] = ()) -> HttpJudge:
+        return HttpJudge(self, columns)
 
 
-class HttpJudge(Judge):
+class HttpJudge(TextJudge):
     """Asks the server. Raises ConfigError for a header whose environment variable is not set."""
 
-    def __init__(self, config: HttpReward) -> None:
-        self._config = config
+    def __init__(self, config: HttpReward, columns: Sequence[str]) -> None:
+        self._config, self._columns = config, columns
         self._headers = {name: _header(name, value) for name, value in config.headers.items()}
         self._ssl = ssl.create_default_context()  # takes longer than many a request: made once
-
-    def judge(self, samples: Sequence[SampleText]) -> list[Score]:
-        config = self._config
-        return judge_in_calls(samples, self._call, config.batch_size, config, config.backoff_s)
+        asked = functools.partial(ask, call=self._call, num_retries=config.num_retries, backoff_s=config.backoff_s)
+        super().__init__(Callers(asked, config.max_concurrency, config.batch_size))
 
     def _call(self, samples: Sequence[SampleText]) -> list[Score]:
         status, body, answer = asyncio.run(self._post(samples))
@@ -83,11 +85,13 @@ class HttpJudge(Judge):
         """(status, body, the body read as JSON or None)."""
         import httpx
 
-        content = {
+        content: dict[str, Any] = {
             "prompts": [sample.prompt for sample in samples],
             "responses": [sample.response for sample in samples],
             "gold_answers": [sample.gold_answer for sample in samples],
         }
+        if self._columns:
+            content["columns"] = {name: [sample.columns[name] for sample in samples] for name in self._columns}
         # Written in ASCII: half of a surrogate pair, which JSON data may hold, has no UTF-8.
         body, headers = json.dumps(content), {"Content-Type": "application/json"} | self._headers
         try:

@@ -10,10 +10,13 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from rayrlhf.config import Config
-from rayrlhf.rewards.base import Judge, SampleText, Score, TextReward
+from rayrlhf.rewards.base import SampleText, Score
+from rayrlhf.rewards.callers import Callers
 from rayrlhf.rewards.names import check_names_differ
 from rayrlhf.rewards.numbers import final_number, is_near
+from rayrlhf.rewards.text import TextJudge, TextReward
 
+ROWS_AT_ONCE = 1024
 NO_GOLD_ANSWER = "the row has no gold answer"
 
 FORMATS = {
@@ -165,14 +168,15 @@ class RulesReward(TextReward):
     def needs_gold_answers(self) -> bool:
         return any(isinstance(rule, ExactRule | NumericRule) for rule in self.rules)
 
-    def start(self) -> RulesJudge:
+    def start(self, columns: Sequence[str] = ()) -> RulesJudge:
         return RulesJudge(self)
 
 
-class RulesJudge(Judge):
+class RulesJudge(TextJudge):
     """Applies the rules."""
 
     def __init__(self, config: RulesReward) -> None:
+        super().__init__(Callers(self.judge, num_callers=1, max_rows=ROWS_AT_ONCE))
         self._config = config
 
     def judge(self, samples: Sequence[SampleText]) -> list[Score]:

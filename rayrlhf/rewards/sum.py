@@ -52,6 +52,10 @@ class SumReward(BaseReward):
             for name in (part.label, *(f"{part.label}/{inner}" for inner in part.source.part_names))
         )
 
+    @property
+    def scores_texts(self) -> bool:
+        return any(part.source.scores_texts for part in self.parts)
+
     def resolved(self) -> Self:
         parts = [part.model_copy(update={"source": part.source.resolved()}) for part in self.parts]
         return self.model_copy(update={"parts": parts})

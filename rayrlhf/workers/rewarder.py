@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from rayrlhf.data.tokens.columns import Columns
 from rayrlhf.models import load_tokenizer
-from rayrlhf.rewards import Reward, RewardModelReward, SingleReward, SumReward, singles
-from rayrlhf.rewards.base import Judge, SampleText
+from rayrlhf.rewards import Reward, RewardModelReward, SumReward, TextJudge, TextReward, singles
+from rayrlhf.rewards.base import Judge, SampleText, Score, rewards_rank
+from rayrlhf.rewards.early import EarlyScores
 from rayrlhf.training.batching import plan_microbatches
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import IntArray, Rollouts
@@ -21,8 +24,9 @@ from rayrlhf.workers.text_scorer import TextScorer, scored
 class Rewarder:
     """r(x, y) of whole responses by any reward; what it cannot score is rejected with a reason, never scored as 0.
 
-    gold_answers: the known good answers by prompt id, None for prompts without one; None if the data have none at all.
-    Raises UserError for a reward that cannot work here.
+    All samples of a prompt are scored by one rank. gold_answers: the known good answers by prompt id, None for prompts
+    without one; None if the data have none at all. columns: what `data.columns` names, by prompt id. Raises UserError
+    for a reward that cannot work here.
     """
 
     def __init__(
@@ -32,58 +36,120 @@ class Rewarder:
         tokenizer_folder: str,
         gold_answers: Sequence[str | None] | None,
         ranks: Ranks,
+        columns: Columns | None = None,
     ) -> None:
         self._source, self._config, self._ranks = source, config, ranks
-        self._gold_answers = gold_answers
-        self._judges = [self._start(single) for single in singles(source)]
-        self._has_models = any(isinstance(single, RewardModelReward) for single in singles(source))
-        self._needs_texts = any(isinstance(judge, Judge) for judge in self._judges)
-        self._tokenizer: Any = load_tokenizer(tokenizer_folder) if self._needs_texts else None
+        self._gold_answers, self._columns = gold_answers, columns
+        names = columns.names if columns is not None else ()
+        self._judges = [
+            single.start(names) if isinstance(single, TextReward) else self._load(single) for single in singles(source)
+        ]
+        self._early = EarlyScores([judge for judge in self._judges if isinstance(judge, TextJudge)])
+        needs_texts = any(isinstance(judge, Judge) for judge in self._judges)
+        self._tokenizer: Any = load_tokenizer(tokenizer_folder) if needs_texts else None
+
+    def begin(self, rollouts: Rollouts) -> None:
+        """Start to score whole groups that just completed, by the parts that read texts; returns immediately.
+
+        Groups of other ranks (`rewards_rank`) are left to them. Scores do not depend on what was begun, or when.
+        """
+        if not self._source.scores_texts:
+            return
+        own = rollouts.take(self._own_rows(rollouts))
+        self._begin(own, row_keys(own), groups_of(own))
 
     def score(self, rollouts: Rollouts) -> ScoreShare:
-        """This rank's share of the scores."""
+        """This rank's share of the scores; what `begin` has started is waited for, the rest is computed now."""
         rows = self._own_rows(rollouts)
         own = rollouts.take(rows)
         if not len(rows):
             return ScoreShare.of(rows, [], self._source.part_names)
-        samples = decode_samples(own, self._tokenizer, self._gold_answers) if self._needs_texts else []
-        by_judge = [
-            scored(judge, own) if isinstance(judge, RewardModelScorer) else judge.judge(samples)
-            for judge in self._judges
-        ]
+        keys, groups = row_keys(own), groups_of(own)
+        self._begin(own, keys, groups)
+        of_models = [self._by_model(judge, own) for judge in self._judges if not isinstance(judge, TextJudge)]
+        models, texts = iter(of_models), iter(self._early.take(keys, groups))
+        by_judge = [next(texts if isinstance(judge, TextJudge) else models) for judge in self._judges]
         if isinstance(self._source, SumReward):
             judged = [self._source.combine(results) for results in zip(*by_judge, strict=True)]
         else:
             (judged,) = by_judge
         return ScoreShare.of(rows, judged, self._source.part_names)
 
-    def _start(self, source: SingleReward) -> Judge | RewardModelScorer:
-        if isinstance(source, RewardModelReward):
-            # The rows are shared out here, for all parts alike: each model sees all that this rank has.
-            alone = Ranks(joins=False)
-            scorer = RewardModelScorer(source.model, source.pooling, source.normalize, self._config, alone)
-            return TextScorer(source, scorer) if source.retokenize else scorer
-        return source.start()
+    def close(self) -> None:
+        """End the processes and threads of the reward."""
+        self._early.close()
+
+    def _load(self, source: RewardModelReward) -> TextScorer | RewardModelScorer:
+        # The rows are shared out here, for all parts alike: each model sees all that this rank has.
+        alone = Ranks(joins=False)
+        scorer = RewardModelScorer(source.model, source.pooling, source.normalize, self._config, alone)
+        return TextScorer(source, scorer) if source.retokenize else scorer
 
     def _own_rows(self, rollouts: Rollouts) -> IntArray:
-        """[n] int64, ascending. Models share by tokens, which are what costs them time; others by rows."""
-        if not self._has_models:
-            return np.arange(self._ranks.rank, len(rollouts), self._ranks.world_size)
-        plan = plan_microbatches(rollouts.lengths, self._config.max_tokens_per_microbatch, self._ranks.world_size)
-        return np.array(sorted(row for microbatch in plan[self._ranks.rank] for row in microbatch), dtype=np.int64)
+        """[n] int64, ascending: whole groups. Models alone share by tokens, which are what costs them time."""
+        num_ranks = self._ranks.world_size
+        if self._source.scores_texts:
+            return np.flatnonzero(rewards_rank(rollouts.prompt_ids, num_ranks) == self._ranks.rank)
+        _, group_of_row = np.unique(rollouts.prompt_ids, return_inverse=True)
+        tokens = np.bincount(group_of_row, weights=rollouts.lengths).astype(np.int64)
+        plan = plan_microbatches(tokens, self._config.max_tokens_per_microbatch, num_ranks)
+        own = [group for microbatch in plan[self._ranks.rank] for group in microbatch]
+        return np.flatnonzero(np.isin(group_of_row, own))
+
+    def _begin(self, own: Rollouts, keys: Sequence[Hashable], groups: Sequence[Sequence[int]]) -> None:
+        self._early.begin(keys, groups, lambda rows: self._decode(own.take(np.array(rows))))
+
+    def _by_model(self, judge: RewardModelScorer | Judge, own: Rollouts) -> list[Score]:
+        return scored(judge, own) if isinstance(judge, RewardModelScorer) else judge.judge(self._decode(own))
+
+    def _decode(self, rollouts: Rollouts) -> list[SampleText]:
+        return decode_samples(rollouts, self._tokenizer, self._gold_answers, self._columns)
 
 
-def decode_samples(rollouts: Rollouts, tokenizer: Any, gold_answers: Sequence[str | None] | None) -> list[SampleText]:
-    """The rollouts as text, without special tokens, each with its prompt's gold answer."""
-    starts, ends = rollouts.offsets[:-1], rollouts.offsets[1:]
+def groups_of(rollouts: Rollouts) -> list[list[int]]:
+    """The rows of each prompt, ordered by sample."""
+    order = np.lexsort((rollouts.sample_ids, rollouts.prompt_ids))
+    starts = np.flatnonzero(np.diff(rollouts.prompt_ids[order])) + 1
+    return [rows.tolist() for rows in np.split(order, starts) if len(rows)]
+
+
+def row_keys(rollouts: Rollouts) -> list[Hashable]:
+    """One per row; equal only for the same sample of the same prompt with the same tokens."""
+    return [
+        (prompt_id, sample_id, finished, _digest(prompt), _digest(response))
+        for prompt_id, sample_id, finished, (prompt, response) in zip(
+            rollouts.prompt_ids.tolist(),
+            rollouts.sample_ids.tolist(),
+            rollouts.finished.tolist(),
+            token_rows(rollouts),
+            strict=True,
+        )
+    ]
+
+
+def _digest(tokens: IntArray) -> bytes:
+    return hashlib.blake2b(tokens.astype(np.int32).tobytes(), digest_size=16).digest()
+
+
+def token_rows(rollouts: Rollouts) -> Iterator[tuple[IntArray, IntArray]]:
+    """(prompt tokens, response tokens) of each row."""
+    for row, end in zip(np.split(rollouts.tokens, rollouts.offsets[1:-1]), rollouts.prompt_lengths, strict=True):
+        yield row[:end], row[end:]
+
+
+def decode_samples(
+    rollouts: Rollouts, tokenizer: Any, gold_answers: Sequence[str | None] | None, columns: Columns | None = None
+) -> list[SampleText]:
+    """The rollouts as text, without special tokens, each with its prompt's gold answer and columns."""
     return [
         SampleText(
-            prompt=tokenizer.decode(rollouts.tokens[start : start + prompt], skip_special_tokens=True),
-            response=tokenizer.decode(rollouts.tokens[start + prompt : end], skip_special_tokens=True),
+            prompt=tokenizer.decode(prompt, skip_special_tokens=True),
+            response=tokenizer.decode(response, skip_special_tokens=True),
             gold_answer=gold_answers[prompt_id] if gold_answers is not None else None,
-            finished=bool(finished),
+            finished=finished,
+            columns=columns.row(prompt_id) if columns is not None else {},
         )
-        for start, end, prompt, prompt_id, finished in zip(
-            starts, ends, rollouts.prompt_lengths, rollouts.prompt_ids, rollouts.finished, strict=True
+        for (prompt, response), prompt_id, finished in zip(
+            token_rows(rollouts), rollouts.prompt_ids.tolist(), rollouts.finished.tolist(), strict=True
         )
     ]

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
 from rayrlhf.cli.check import config_class
-from rayrlhf.config import Config, ConfigError, load_config
+from rayrlhf.config import Config, ConfigError, load_config, short_form
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -245,3 +245,19 @@ def test_ppo_sizes_that_do_not_fit_together_are_refused():
         load_config(config_class("ppo"), path, ["batch_size=128", "num_generations=3"])
     with pytest.raises(ConfigError, match="minibatch_size 64 is more than the step's batch_size 32: lower it"):
         load_config(config_class("ppo"), path, ["batch_size=32", "algorithm.minibatch_size=64"])
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "expected"),
+    [
+        (short_form(), "a", {"kind": "a"}),
+        (short_form(), {"size": 1}, {"size": 1}),
+        (short_form(kind="a"), {"size": 1}, {"kind": "a", "size": 1}),
+        (short_form(kind="a"), {"kind": "b"}, {"kind": "b"}),
+        (short_form("path", kind=lambda tree: "c" if "size" in tree else "a"), "x", {"kind": "a", "path": "x"}),
+        (short_form("path", kind=lambda tree: "c" if "size" in tree else "a"), {"size": 1}, {"kind": "c", "size": 1}),
+        (short_form(kind="a"), 3, 3),
+    ],
+)
+def test_a_short_form_is_written_out(form, value, expected):
+    assert form.func(value) == expected

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from rayrlhf.data.files import BadRow, Chunk
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
+from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
 from rayrlhf.data.ingest.records import Kind, Origin, Preference, Record
 from rayrlhf.data.ingest.sources import Source
 
@@ -26,25 +26,29 @@ ROWS_TO_RECOGNISE = 100
 ID_NAMES = ("id", "id3", "id2")
 
 
-def read_records(sources: Sequence[Source], kind: Kind, account: Account) -> Iterator[Record]:
-    """Records of one kind from all sources, one source after the other.
+def read_records(
+    sources: Sequence[Source], kind: Kind, account: Account, columns: Sequence[str] = ()
+) -> Iterator[Record]:
+    """Records of one kind from all sources, one source after the other, with the values of `columns`.
 
     The caller ends each of them with `account.keep` or `account.reject`, and then calls `account.finish`. Raises
     DataError for a source that cannot be read, whose schema is not known, that has nothing of this kind, or that is
-    named twice: rows are told apart by their source and place.
+    named twice (rows are told apart by their source and place), and at the end for a column that no row has.
     """
     check_different(sources)
+    extra = ExtraColumns(columns)
     for source in sources:
         chunks = _chunks(source)
         first = next(chunks)
-        row_format = _format_of(source, first)
+        row_format = _format_of(source, first, columns)
         if kind not in row_format.gives:
             raise DataError(f"{source.label}: {row_format.name!r} rows have not {NEEDED[kind]}")
         chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
         if issubclass(row_format, GroupedRow) and kind == "preferences":
             yield from _grouped(row_format, chunks, source, account)
         else:
-            yield from _single(row_format, chunks, source, kind, account)
+            yield from _single(row_format, chunks, source, kind, account, extra)
+    extra.check_found(sources)
 
 
 def check_different(sources: Sequence[Source]) -> None:
@@ -71,7 +75,7 @@ def _chunks(source: Source) -> Iterator[Chunk]:
 
 
 def _single(
-    row_format: type[Row], chunks: Iterable[Chunk], source: Source, kind: Kind, account: Account
+    row_format: type[Row], chunks: Iterable[Chunk], source: Source, kind: Kind, account: Account, extra: ExtraColumns
 ) -> Iterator[Record]:
     rules = source.rules
     give: Callable[[Any, Origin], Sequence[Record]] = {
@@ -82,6 +86,10 @@ def _single(
     for row, origin, raw in _rows(row_format, chunks, source, account):
         try:
             records = give(row, origin)
+            if extra.names:
+                values = extra.of(raw, source.columns)
+                for record in records:
+                    record.columns = values
         except Rejected as rejection:
             account.reject_row(origin, rejection.reason, rejection.detail, raw)
             continue
@@ -118,7 +126,7 @@ def _rows(
 ) -> Iterator[tuple[Any, Origin, Any]]:
     """(row, origin, raw row) of every row that fits the format; the others are counted."""
     validate = row_format.__pydantic_validator__.validate_python
-    columns, label = source.columns, source.label
+    columns, label = _read_by(row_format, source.columns), source.label
     is_grouped = issubclass(row_format, GroupedRow)  # an id then names the group, in each of its rows
     for chunk in chunks:
         account.read(label, len(chunk.values), chunk.num_bytes)
@@ -162,25 +170,29 @@ def _id_of(raw: Any) -> str | int | None:
     return None
 
 
-def _mapped(raw: Any, columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row under the format's field names. Raises Rejected for a column that it has not."""
+def _mapped(raw: Any, columns: Mapping[str, str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """The row under the format's field names. Raises Rejected for a column that it has not, unless `optional`."""
     if not isinstance(raw, dict):
-        raise Rejected("malformed row", f"expected named fields, found {_short(raw)}")
+        raise Rejected("malformed row", f"expected named fields, found {short(raw)}")
     value = dict(raw)
     for field, column in columns.items():
-        found: Any = raw
-        for part in [column] if column in raw else column.split("."):
-            if not isinstance(found, dict) or part not in found:
-                raise Rejected(f"missing column: {column}", f"the row has {_names(raw)}")
-            found = found[part]
-        value[field] = found
+        try:
+            value[field] = look_up(raw, column)
+        except Rejected:
+            if field not in optional:
+                raise
     return value
 
 
-def _format_of(source: Source, chunk: Chunk) -> type[Row]:
+def _read_by(row_format: type[Row], columns: Mapping[str, str]) -> dict[str, str]:
+    """Those of a source's `columns` that its format reads."""
+    return {field: column for field, column in columns.items() if row_format.reads(field) or field in ID_NAMES}
+
+
+def _format_of(source: Source, chunk: Chunk, extra: Sequence[str] = ()) -> type[Row]:
     formats = [f for f in FORMATS if source.format in (None, f.name)]
     for field in source.columns:
-        formats = [f for f in formats if f.reads(field) or field in ID_NAMES]
+        formats = [f for f in formats if f.reads(field) or field in (*ID_NAMES, *extra)]
         if not formats:
             raise DataError(f"{source.label}: columns: no field of {source.format or 'any one format'} is {field!r}")
     if source.format is not None:
@@ -189,7 +201,7 @@ def _format_of(source: Source, chunk: Chunk) -> type[Row]:
     problems: list[str] = []
     for raw, place in zip(chunk.values[:ROWS_TO_RECOGNISE], chunk.places, strict=False):
         try:
-            votes[_recognised(raw, source.columns, formats)] += 1
+            votes[_recognised(raw, source.columns, formats, extra)] += 1
         except Rejected as rejection:
             problems.append(f"{source.label}, {chunk.unit} {place}: {rejection.reason}: {rejection.detail}")
     if not votes:
@@ -197,18 +209,18 @@ def _format_of(source: Source, chunk: Chunk) -> type[Row]:
     return votes.most_common(1)[0][0]
 
 
-def _recognised(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row]]) -> type[Row]:
+def _recognised(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row]], extra: Sequence[str]) -> type[Row]:
     """Which of `formats` one row has. Raises Rejected if it has none."""
     if isinstance(raw, BadRow):
         raise Rejected(raw.reason, raw.detail)
-    value = _mapped(raw, columns)
+    value = _mapped(raw, columns, optional=extra)
     for row_format in formats:
         if row_format.recognises(value):
             return row_format
     known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
     raise Rejected(
         "unknown schema",
-        f"no known schema has the fields {_names(value)}. If they mean the same under other names, say so "
+        f"no known schema has the fields {row_names(value)}. If they mean the same under other names, say so "
         f"with columns, for example columns: {{prompt: {next(filter(None, map(str, value)), 'question')}}}. "
         f"Known schemas: {known}",
     )
@@ -217,14 +229,14 @@ def _recognised(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row
 def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple[str, str]:
     """(reason, detail) for a row that does not fit the format of its file."""
     if not isinstance(value, dict):
-        return "malformed row", f"expected named fields, found {_short(value)}"
+        return "malformed row", f"expected named fields, found {short(value)}"
     missing = row_format.missing(value)
     if not row_format.recognises(value):
         other = next((f for f in FORMATS if f.recognises(value)), None)
         if other is not None and not (missing and other.required() < row_format.required()):
             return f"another schema: {other.name}", f"the file was read as {row_format.name}"
     if missing:
-        return f"missing column: {missing[0]}", f"the row has {_names(value)}"
+        return f"missing column: {missing[0]}", f"the row has {row_names(value)}"
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"]) or "the row"
     if problem["type"] == "missing":
@@ -232,22 +244,7 @@ def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple
         return f"missing column: {'.'.join(names)}", f"{field} is not there"
     is_malformed = not problem["loc"] or problem["type"] in ("too_short", "too_long")
     reason = "malformed row" if is_malformed else f"wrong type: {problem['loc'][0]}"
-    return reason, f"{field}: {problem['msg']} (found {_short(problem['input'])})"
-
-
-def _names(row: Mapping[str, Any]) -> str:
-    names = [_short(name) if len(name) > 60 else name or "(no name)" for name in map(str, row)]
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
-
-
-def _short(value: Any) -> str:
-    """`value` for a message; reprlib looks only at the beginning of what may be huge or deep."""
-    text = _SHORT.repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return reason, f"{field}: {problem['msg']} (found {short(problem['input'])})"
 
 
 def default_kind(source: Source) -> Kind:

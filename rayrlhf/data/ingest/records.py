@@ -75,7 +75,7 @@ class Origin:
     """How a pair came about: `ranking`, `scores`, `choice`, `ratings`; or the negative's kind if it is synthetic."""
     synthetic: bool = False
     notes: tuple[str, ...] = ()
-    """What was mended in the row."""
+    """What was fixed in the row."""
 
     def __str__(self) -> str:
         return f"{self.source}, {self.unit} {self.place}"
@@ -90,6 +90,8 @@ class Record:
 
     prompt: PromptText
     origin: Origin = field(default=NOWHERE, compare=False, kw_only=True)
+    columns: str | None = field(default=None, compare=False, kw_only=True)
+    """JSON list of the row's values of the columns that were asked for, which no format reads."""
 
     @property
     def answers(self) -> tuple[str, ...]:

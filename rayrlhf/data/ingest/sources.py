@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from rayrlhf.config import Config
+from rayrlhf.config import Config, short_form
 from rayrlhf.data.files import Chunk, Decoding, open_chunks
 from rayrlhf.data.files.hub import hub_chunks, hub_fingerprint
 from rayrlhf.data.ingest.account import DataError
@@ -23,7 +23,8 @@ class SourceSettings(Config):
     format: str | None = None
     """A format's name; recognised from the rows when not set."""
     columns: dict[str, str] = Field(default={})
-    """Field of the format → column of the data, for data of any other shape; `a.b` looks inside a nested column."""
+    """Field of the format, or name in `data.columns` → column of the data, for data of any other shape; `a.b` looks
+    inside a nested column."""
     rules: RowRules = RowRules()
     weight: PositiveFloat = 1.0
     """How often an epoch shows each row: 2 is twice, 0.5 a seeded half of the rows."""
@@ -103,15 +104,7 @@ def file_hash(path: Path) -> str:
         raise DataError(f"{path}: cannot read it: {error.strerror}") from None
 
 
-def _from_short_form(value: Any) -> Any:
-    if isinstance(value, str):
-        return {"kind": "file", "path": value}
-    if isinstance(value, dict) and "kind" not in value:
-        return {"kind": "dataset" if "dataset" in value else "file", **value}
-    return value
-
-
 Source = Annotated[
     Annotated[FileSource | HubSource, Field(discriminator="kind")],
-    BeforeValidator(_from_short_form),
+    short_form("path", kind=lambda tree: "dataset" if "dataset" in tree else "file"),
 ]

@@ -17,10 +17,10 @@ from typing import Any
 CACHE_VARIABLE = "RAYRLHF_CACHE"
 """Folder of the cache; by default `~/.cache/rayrlhf`."""
 MAX_ENTRIES = 16
-"""What was used longest ago goes when there is more."""
+"""Of each sort; the least recently used are removed."""
 UNFINISHED = ".new-"
 ABANDONED_AFTER_S = 86400.0
-"""What nobody has written to for so long was left by a job that was killed."""
+"""An unfinished entry without a write for so long was left by a job that was killed."""
 
 
 def cache_root() -> Path:
@@ -47,7 +47,7 @@ def find_entry(key: str) -> Path | None:
 
 @contextmanager
 def new_entry(key: str) -> Iterator[Path]:
-    """An empty folder to fill; it becomes the entry when the block ends well, and goes when it does not."""
+    """An empty folder to fill; it becomes the entry when the block succeeds, and is removed when it fails."""
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=root))
@@ -96,9 +96,14 @@ def _last_use(path: Path) -> float:
         return 0.0
 
 
+def code_files() -> list[Path]:
+    """The code that decides what is in an entry: all of `rayrlhf.data`."""
+    return sorted(Path(__file__).parents[1].rglob("*.py"))
+
+
 @cache
 def _code_hash() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in code_files():
         digest.update(path.read_bytes())
     return digest.hexdigest()

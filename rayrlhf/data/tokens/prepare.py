@@ -24,6 +24,7 @@ from rayrlhf.data.ingest.records import Kind, Preference, Record
 from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.templates import ChatTemplate, Template
 from rayrlhf.data.tokens.cache import cache_key, find_entry, new_entry
+from rayrlhf.data.tokens.columns import Columns, ColumnsWriter, map_columns
 from rayrlhf.data.tokens.sequences import Sequences, SequencesWriter, TokenRow, map_sequences
 from rayrlhf.data.tokens.splits import position, split_of
 from rayrlhf.data.tokens.tokenise import Limit, Tokenized, tokenize
@@ -85,6 +86,9 @@ class Prepared:
     """Content hash of every source."""
     rejected: Path
     """JSON lines of the rows that were left out; absent if none was."""
+    train_columns: Columns | None = None
+    """Row by row the values of `data.columns`; None if no column is named."""
+    heldout_columns: Columns | None = None
 
 
 def prepare(
@@ -102,6 +106,7 @@ def prepare(
     """
     sources = {source.label: source.content_hash() for source in (*config.train, *config.heldout)}
     augmentation: Augmentation | None = getattr(config, "augment", None)
+    columns: tuple[str, ...] = getattr(config, "columns", ())
     key = cache_key(
         {
             "sources": sources,
@@ -120,7 +125,7 @@ def prepare(
         with new_entry(key) as folder:
             left_out = folder.with_name(f"rejected{folder.name}.jsonl")  # stays if the rows are too bad to go on
             with Account(config.clean.max_reject_share, RejectedFile(left_out), advance=advance) as account:
-                _Work(config, kind, tokenizer, limit, seed, augmentation, account).run(folder)
+                _Work(config, kind, tokenizer, limit, seed, augmentation, columns, account).run(folder)
             (folder / "account.json").write_text(json.dumps(account.as_dict(), ensure_ascii=False), encoding="utf-8")
             if left_out.exists():
                 left_out.rename(folder / "rejected.jsonl")
@@ -132,6 +137,8 @@ def prepare(
         account=Account.from_dict(json.loads((entry / "account.json").read_text(encoding="utf-8"))),
         sources=sources,
         rejected=entry / "rejected.jsonl",
+        train_columns=map_columns(entry, "train", columns) if columns else None,
+        heldout_columns=map_columns(entry, "heldout", columns) if columns else None,
     )
     wanted = {"data.train": prepared.train}
     if config.heldout or config.heldout_share:
@@ -159,12 +166,13 @@ class _Work:
     limit: Limit
     seed: int
     augmentation: Augmentation | None
+    columns: tuple[str, ...]
     account: Account
 
     def run(self, folder: Path) -> None:
         """Write `train.*` and `heldout.*` into `folder`."""
         config = self.config
-        with _Parts(folder, self.kind) as parts:
+        with _Parts(folder, self.kind, bool(self.columns)) as parts:
             heldout_prompts = self._write(parts, config.heldout, heldout_share=1.0) if config.heldout else set()
             train_prompts = self._write(parts, config.train, 0.0 if config.heldout else config.heldout_share)
             if leaked := len(heldout_prompts & train_prompts):
@@ -174,7 +182,7 @@ class _Work:
         """Write the records of `sources`; returns hashes of the prompts if some sources are only held out."""
         account = self.account
         weights = {source.label: source.weight for source in sources}
-        records = self.config.clean.clean(read_records(sources, self.kind, account), account)
+        records = self.config.clean.clean(read_records(sources, self.kind, account, self.columns), account)
         train: list[Preference] = []
         prompts: set[int] = set()
         for batch, results in self._tokenized(records):
@@ -187,7 +195,7 @@ class _Work:
                     account.reject(record, "left out by the weight of its source")
                 else:
                     account.keep(record)
-                    parts.add("heldout" if is_heldout else "train", result, copies)
+                    parts.add("heldout" if is_heldout else "train", result, copies, record.columns)
                     if self.config.heldout:
                         prompts.add(hash(record.prompt.key))
                     if self.augmentation is not None and not is_heldout and isinstance(record, Preference):
@@ -228,10 +236,11 @@ class _Work:
 class _Parts:
     """Writers of the training and the held-out rows."""
 
-    def __init__(self, folder: Path, kind: Kind) -> None:
-        self._writers = {
-            part: [SequencesWriter(folder, f"{part}.{side}") for side in SIDES[kind]] for part in ("train", "heldout")
-        }
+    def __init__(self, folder: Path, kind: Kind, with_columns: bool) -> None:
+        names = ("train", "heldout")
+        self._writers = {part: [SequencesWriter(folder, f"{part}.{side}") for side in SIDES[kind]] for part in names}
+        self._column_writers = {part: ColumnsWriter(folder, part) for part in names} if with_columns else {}
+        self._columns: dict[str, list[str]] = {part: [] for part in self._column_writers}
         self._rows: dict[str, list[tuple[TokenRow, ...]]] = {part: [] for part in self._writers}
 
     def __enter__(self) -> _Parts:
@@ -241,9 +250,13 @@ class _Parts:
         for writers in self._writers.values():
             for writer in writers:
                 writer.close()
+        for column_writer in self._column_writers.values():
+            column_writer.close()
 
-    def add(self, part: str, rows: tuple[TokenRow, ...], copies: int) -> None:
+    def add(self, part: str, rows: tuple[TokenRow, ...], copies: int, columns: str | None = None) -> None:
         self._rows[part] += [rows] * copies
+        if columns is not None:
+            self._columns[part] += [columns] * copies
 
     def flush(self) -> None:
         """Write what was added."""
@@ -251,3 +264,6 @@ class _Parts:
             for side, writer in enumerate(self._writers[part]):
                 writer.append([row[side] for row in rows])
             rows.clear()
+        for part, columns in self._columns.items():
+            self._column_writers[part].append(columns)
+            columns.clear()

@@ -9,8 +9,7 @@ from pydantic import Field
 from rayrlhf.config import ConfigError
 from rayrlhf.models.folder import check_same_vocabulary
 from rayrlhf.ppo.roles.spec import Output, RoleInputs, RoleSettings, RoleSpec
-from rayrlhf.rewards import Reward, RewardModelReward, singles
-from rayrlhf.rewards.base import TextReward
+from rayrlhf.rewards import Reward, RewardModelReward, TextReward, check_columns, singles
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.workers.scorer import ScorerConfig
 
@@ -39,10 +38,11 @@ def _models(config: PPOConfig) -> dict[str, str]:
 
 
 def _check(config: PPOConfig) -> None:
-    """Each reward that needs no model starts once: a function that cannot be imported is found now."""
+    """Each reward that needs no model starts once: a function that cannot be used is found now."""
+    check_columns(config.reward.source, config.data.columns)
     for source in singles(config.reward.source):
         if isinstance(source, TextReward):
-            source.start().close()
+            source.start(config.data.columns).close()
             if source.needs_gold_answers and not config.data.gold_answers:
                 raise ConfigError(
                     f"reward.source: {type(source).__name__} compares responses with the data's answers: "
@@ -58,8 +58,8 @@ def _build(config: PPOConfig, inputs: RoleInputs, ranks: Ranks) -> Rewarder:
 
     from rayrlhf.workers.rewarder import Rewarder
 
-    gold_answers = None if inputs.gold_answers is None else ray.get(inputs.gold_answers)
-    return Rewarder(config.reward.source, config.reward, config.model, gold_answers, ranks)
+    gold_answers, columns = ray.get(inputs.known)
+    return Rewarder(config.reward.source, config.reward, config.model, gold_answers, ranks, columns)
 
 
 REWARD = RoleSpec(

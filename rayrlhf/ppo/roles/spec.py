@@ -31,12 +31,10 @@ class RoleInputs:
 
     eos_token_id: int
     max_model_len: int
-    gold_answers: Any = None
-    """Reference to the known answers by prompt id, or None."""
-    columns: Any = None
-    """Reference to the data's extra columns, or None."""
-    ptx: Any = None
-    """Reference to the rows of `ptx`, or None."""
+    known: Any
+    """Reference to (gold answers, columns), what the data know of each prompt by its id; each may be None."""
+    ptx: Any
+    """Reference to the rows of `ptx`, or to None."""
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,11 @@ def test_other_code_reads_again(file, prepare_counted, monkeypatch):
     assert prepare_counted(config_of(file))[1]
 
 
+def test_the_code_that_counts_is_all_that_makes_rows_into_tokens():
+    folders = {path.parent.name for path in cache.code_files()}
+    assert {"ingest", "files", "formats", "cleaning", "templates", "tokens"} <= folders
+
+
 def test_without_a_cache_every_call_reads_and_gives_the_same(file, prepare_counted):
     config = config_of(file, cache=False)
     (first, _), (second, was_read) = prepare_counted(config), prepare_counted(config)

@@ -134,3 +134,59 @@ def test_adapters_that_the_samplers_cannot_take_are_refused_with_the_mend(config
 def test_adapters_that_match_nothing_are_refused(config):
     with pytest.raises(ConfigError, match=r"policy\.lora\.target_modules: nothing_here matches no linear layer"):
         load_inputs(config(policy={"lora": {"target_modules": ["nothing_here"]}}))
+
+
+# columns of the data
+
+
+def scoring(tmp_path, code: str, **settings: Any) -> dict[str, Any]:
+    (tmp_path / "mine.py").write_text(code)
+    return {"source": {"kind": "function", "path": f"{tmp_path}/mine.py:f"} | settings}
+
+
+def with_places(tmp_path) -> str:
+    file = tmp_path / "places.jsonl"
+    rows = [{"question": f"{index} + 1?", "answer": "#### 0", "place": {"at": index}} for index in range(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(file)
+
+
+def test_each_prompt_finds_its_own_columns_held_out_ones_too(config, model, tmp_path):
+    tokenizer = load_tokenizer(model)
+    reward = scoring(tmp_path, "def f(response, place): return 1")
+    inputs = load_inputs(config(reward=reward, data={"train": [with_places(tmp_path)], "columns": ["place"]}))
+    assert len(inputs.columns) == 40
+    for prompt in (*inputs.prompts, *(request.prompt for request in inputs.heldout)):
+        number = int("".join(filter(str.isdigit, tokenizer.decode(prompt.token_ids).split("+")[0])))
+        assert inputs.columns.row(prompt.id) == {"place": {"at": number}}
+
+
+def test_without_columns_there_are_none(config):
+    assert load_inputs(config()).columns is None
+
+
+@pytest.mark.parametrize(
+    ("code", "settings", "columns", "message"),
+    [
+        ("def f(response, topic): return 1", {}, ["place"], r"missing a required argument: 'topic'.*data\.columns"),
+        ("def f(response, place): return 1", {}, [], r"missing a required argument: 'place'.*data\.columns"),
+        (
+            "def f(**given): return 1",
+            {},
+            ["response"],
+            r"'response' is a name that .*my_response: response",
+        ),
+        ("def f(**given): return 1", {"arguments": {"a": 1}}, ["a"], r"'a' is one of reward\.source\.arguments"),
+        ("def f(place): return 1", {}, ["place"], r"no row of .* has 'place'; a row has question, answer"),
+    ],
+)
+def test_columns_and_functions_that_do_not_fit_are_refused_with_the_fix(
+    config, tmp_path, code, settings, columns, message
+):
+    with pytest.raises(UserError, match=message):
+        load_inputs(config(reward=scoring(tmp_path, code, **settings), data={"columns": columns}))
+
+
+def test_columns_that_no_reward_can_get_are_refused(config):
+    with pytest.raises(ConfigError, match=r"data\.columns: reward\.source reads no columns"):
+        load_inputs(config(data={"columns": ["place"]}))

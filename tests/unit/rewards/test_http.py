@@ -1,15 +1,12 @@
 """Rewards from a real server on this machine: what is sent, and what becomes of bad answers."""
 
-import contextlib
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from pydantic import ValidationError
+from score_server import Server, good_scores
 
 from rayrlhf.config import ConfigError
 from rayrlhf.rewards import HttpReward, SampleText
@@ -17,61 +14,13 @@ from rayrlhf.rewards import HttpReward, SampleText
 GOOD, BAD = SampleText("q", "good", "a", True), SampleText("q", "bad", None, True)
 ROWS = [GOOD, BAD, GOOD, GOOD]
 
-Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
-
-
-class Server:
-    """Answers as the test tells it to, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.answer: Answer = good_scores
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.now = self.most = 0
-        self._lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with server._lock:
-                    server.asked.append(content)
-                    server.headers.append(dict(self.headers))
-                    server.now += 1
-                    server.most = max(server.most, server.now)
-                status, body = server.answer(content)
-                with server._lock:
-                    server.now -= 1
-                with contextlib.suppress(ConnectionError):  # whoever asked has given up
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    for byte in body:
-                        self.wfile.write(bytes([byte]))
-                        self.wfile.flush()
-                        time.sleep(server.seconds_per_byte)
-
-            def log_message(self, *args: Any) -> None:
-                """Nothing on the terminal."""
-
-        self.seconds_per_byte = 0.0
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/score"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
-def good_scores(content: dict[str, Any]) -> tuple[int, bytes]:
-    return 200, json.dumps({"scores": [float(len(response)) for response in content["responses"]]}).encode()
-
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = Server()
     yield server
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
 
 
 def judge(server: Server, rows, **settings):
@@ -185,3 +134,9 @@ def test_a_server_that_is_not_there_rejects_every_row(server):
 def test_an_address_that_is_not_http_is_refused():
     with pytest.raises(ValidationError, match="write it with http:// or https://"):
         HttpReward(url="localhost:8000")
+
+
+def test_columns_of_the_data_are_sent_by_name(server):
+    rows = [SampleText("q", "good", "a", True, {"category": kind, "keys": [1, None]}) for kind in ("art", None)]
+    HttpReward(url=server.url).start(["category", "keys"]).judge(rows)
+    assert server.asked[0]["columns"] == {"category": ["art", None], "keys": [[1, None], [1, None]]}

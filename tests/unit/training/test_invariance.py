@@ -13,6 +13,7 @@ from steps import LOSSES, Inputs, make_inputs, run_steps
 from rayrlhf.models import ScalarModel
 from rayrlhf.types import Rollouts
 
+RNG = np.random.default_rng(0)
 LENGTHS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 7)), min_size=2, max_size=6)
 
 
@@ -37,9 +38,7 @@ class WiderRollouts(Rollouts):
         extra = 0 if len(flat) == len(self.tokens) else 1
         outside = np.arange(wider.shape[1]) >= self.lengths[rows][:, None] + extra
         if wider.dtype != bool:  # masks say what is padding
-            wider[outside] = (
-                0.3 if wider.dtype.kind == "f" else np.random.default_rng(0).integers(4, 200, outside.sum())
-            )
+            wider[outside] = 0.3 if wider.dtype.kind == "f" else RNG.integers(4, 200, outside.sum())
         return wider
 
 

@@ -1,5 +1,7 @@
 """The reward's workers: texts, gold answers and rows that reach the reward; shares of ranks; models beside rules."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from rayrlhf.data.tokens.columns import Columns
 from rayrlhf.models import RewardStatistics, ScalarModel
-from rayrlhf.rewards import Reward, RewardError, Score
+from rayrlhf.rewards import Reward, RewardError, Score, rewards_rank
+from rayrlhf.rewards.rules import RulesJudge
+from rayrlhf.training.batching import plan_microbatches
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.rewarder import Rewarder
@@ -220,3 +225,216 @@ def test_too_many_rejections_end_the_run_with_their_reasons_and_the_first_trace(
 def test_a_step_without_any_score_ends_the_run_whatever_is_allowed():
     with pytest.raises(RewardError, match="2 of 2 rollouts"):
         check_rejections(shared(Score(None, "late"), Score(None, "late")), 1.0)
+
+
+# groups
+
+
+def grouped(make_rollouts, prompt_ids, seed=0) -> Rollouts:
+    """Random rollouts of these prompts, their samples numbered, in the order of a step."""
+    lengths = np.random.default_rng(seed).integers(1, 9, (len(prompt_ids), 2)).tolist()
+    rollouts = make_rollouts(lengths, prompt_ids=sorted(prompt_ids))
+    samples = [rollouts.prompt_ids[:row].tolist().count(prompt) for row, prompt in enumerate(rollouts.prompt_ids)]
+    return replace(rollouts, sample_ids=np.array(samples, dtype=np.int32))
+
+
+def rows_by_rank(source, rollouts, tiny_qwen2, num_ranks) -> list[list[int]]:
+    config = ScorerConfig(max_tokens_per_microbatch=16)
+    return [
+        Rewarder(source, config, tiny_qwen2, None, Ranks(rank, num_ranks, joins=False)).score(rollouts).rows.tolist()
+        for rank in range(num_ranks)
+    ]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 7])
+@pytest.mark.parametrize("kind", ["rules", "model", "both"])
+def test_all_samples_of_a_prompt_go_to_one_rank_and_every_row_to_exactly_one(
+    make_rollouts, make_model, tiny_qwen2, num_ranks, kind
+):
+    rules, model = {"kind": "rules", "rules": [LENGTH]}, {"kind": "reward_model", "model": make_model(0)}
+    both = {"kind": "sum", "parts": [{"source": rules}, {"source": model}]}
+    source = reward(**{"rules": rules, "model": model, "both": both}[kind])
+    rollouts = grouped(make_rollouts, [3, 3, 3, 4, 4, 8, 8, 8, 8, 15])
+    shares = rows_by_rank(source, rollouts, tiny_qwen2, num_ranks)
+    assert sorted(row for rows in shares for row in rows) == list(range(10))
+    assert all(rows == sorted(rows) for rows in shares)
+    prompts = [set(rollouts.prompt_ids[rows].tolist()) for rows in shares]
+    assert sum(map(len, prompts)) == 4, "no prompt is on two ranks"
+    if source.scores_texts:
+        assert prompts == [{p for p in (3, 4, 8, 15) if rewards_rank(p, num_ranks) == r} for r in range(num_ranks)]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+def test_models_share_single_samples_by_their_tokens(make_rollouts, make_model, tiny_qwen2, num_ranks):
+    rollouts = grouped(make_rollouts, [2, 4, 5, 9, 11, 12, 20])
+    plan = plan_microbatches(rollouts.lengths, 16, num_ranks)
+    assert rows_by_rank(reward(kind="reward_model", model=make_model(0)), rollouts, tiny_qwen2, num_ranks) == [
+        sorted(row for microbatch in rank for row in microbatch) for rank in plan
+    ]
+
+
+def test_models_balance_whole_groups_by_their_tokens(make_rollouts, make_model, tiny_qwen2):
+    rollouts = make_rollouts([(1, 1)] * 4 + [(2, 30)] * 4 + [(2, 28)] * 4, prompt_ids=[0] * 4 + [1] * 4 + [2] * 4)
+    shares = rows_by_rank(reward(kind="reward_model", model=make_model(0)), rollouts, tiny_qwen2, 2)
+    assert {4, 5, 6, 7} <= set(shares[0])
+    assert {8, 9, 10, 11} <= set(shares[1])
+
+
+# early
+
+
+RANKING = """
+import os, pathlib, time
+CALLS = pathlib.Path({calls!r})
+
+def note(row):
+    with CALLS.open("a") as file:
+        print(row, file=file)
+
+def alone(prompt, response, category):
+    note(response)
+    {misbehaviour}
+    return len(response) + 100 * (category == "art")
+
+def ranked(response):
+    return [sorted(response).index(each) for each in response]
+"""
+
+TEXTS = [
+    ("Hello", "No idea.", True),
+    ("Hello", "Nine in the morning.", False),
+    ("네", "그래", True),
+    ("네", "한우도", True),
+    ("Busan", "Look it up.", False),
+]
+IDS = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+
+
+@pytest.fixture
+def make_early(make_texts, tiny_qwen2, tmp_path):
+    """`make_early(misbehaviour)`: (a rewarder of two functions and a rule, a step's rollouts, the calls so far)."""
+    made = []
+    columns = Columns.of(["category"], [["art"], [None], ["law"]])
+
+    def make(misbehaviour: str = "pass", **settings):
+        calls = tmp_path / "calls"
+        calls.touch()
+        (tmp_path / "mine.py").write_text(RANKING.format(calls=str(calls), misbehaviour=misbehaviour))
+        function = {"kind": "function", "num_retries": 0, "timeout_s": 20.0, "path": f"{tmp_path}/mine.py:alone"}
+        parts = [
+            {"source": function | settings},
+            {"source": function | {"path": f"{tmp_path}/mine.py:ranked", "compares": True}, "name": "ranked"},
+            {"source": {"kind": "rules", "rules": [LENGTH]}},
+        ]
+        rewarder = Rewarder(reward(kind="sum", parts=parts), ScorerConfig(), tiny_qwen2, None, Ranks(), columns)
+        made.append(rewarder)
+        rollouts = make_texts(*TEXTS).take(np.arange(len(TEXTS))[::-1])
+        ids = np.array(IDS)
+        return rewarder, replace(rollouts, prompt_ids=ids[:, 0], sample_ids=ids[:, 1].astype(np.int32)), calls
+
+    yield make
+    for rewarder in made:
+        rewarder.close()
+
+
+def of_prompts(rollouts: Rollouts, *prompts: int) -> Rollouts:
+    return rollouts.take(np.flatnonzero(np.isin(rollouts.prompt_ids, prompts))[::-1])  # as completed: in any order
+
+
+def assert_same_share(one: ScoreShare, other: ScoreShare) -> None:
+    for name in ("rows", "values", "part_values"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    reasons = [[(row, why.reason) for row, why in share.rejections.items()] for share in (one, other)]
+    assert reasons[0] == reasons[1]
+
+
+MISBEHAVIOUR = {
+    "nothing": ("pass", None),
+    "hangs": ("while response == '그래': pass", "timed out after 1 s"),
+    "crashes": ("if response == '그래': os._exit(3)", "the process exited with code 3"),
+    "raises": ("assert response != '그래'", "raised AssertionError"),
+}
+
+
+@pytest.mark.parametrize("misbehaviour", MISBEHAVIOUR)
+def test_scores_are_the_same_whether_and_when_groups_were_begun(make_early, misbehaviour):
+    code, reason = MISBEHAVIOUR[misbehaviour]
+    rewarder, rollouts, calls = make_early(code, timeout_s=1.0 if misbehaviour == "hangs" else 20.0)
+    late = rewarder.score(rollouts)
+    assert {row: why.reason for row, why in late.rejections.items()} == ({2: f"function: {reason}"} if reason else {})
+    assert late.accepted.sum() == 5 - (reason is not None)
+    if reason is None:
+        assert late.part_values[:, 0].tolist() == [108.0, 120.0, 2.0, 3.0, 11.0], "columns by prompt"
+        assert late.part_values[:, 1].tolist() == [1.0, 0.0, 0.0, 1.0, 0.0], "compared within the prompt"
+    for begun in ([0, 1, 2], [2], [1, 0], [1, 1]):
+        calls.write_text("")
+        for prompt in begun:
+            rewarder.begin(of_prompts(rollouts, prompt))
+        assert_same_share(rewarder.score(rollouts), late)
+        assert len(calls.read_text().splitlines()) == 5, "each row is scored once"
+
+
+def test_beginning_returns_at_once_and_the_scores_are_there_when_the_step_is(make_early):
+    rewarder, rollouts, calls = make_early("time.sleep(1)", max_concurrency=5)
+    rewarder.score(of_prompts(rollouts, 2))  # processes are there
+    started = time.monotonic()
+    rewarder.begin(rollouts)
+    assert time.monotonic() - started < 0.5
+    while len(calls.read_text().splitlines()) < 6:
+        assert time.monotonic() - started < 20
+        time.sleep(0.05)
+    rewarder.score(rollouts)
+    assert len(calls.read_text().splitlines()) == 6
+
+
+def test_a_response_that_was_sampled_anew_is_scored_anew_and_so_is_its_group(make_early, tokenizer):
+    rewarder, rollouts, calls = make_early()
+    tokens = rollouts.tokens.copy()
+    tokens[3, rollouts.prompt_lengths[3]] = tokens[2, rollouts.prompt_lengths[2]]
+    rewarder.begin(replace(rollouts, tokens=tokens))
+    assert_same_share(rewarder.score(rollouts), rewarder.score(rollouts))
+    assert len(calls.read_text().splitlines()) == 5 + 1 + 5
+
+
+def test_groups_of_another_rank_are_left_to_it(make_early, tiny_qwen2, tmp_path):
+    _, rollouts, calls = make_early()
+    source = reward(kind="function", path=f"{tmp_path}/mine.py:alone")
+    columns = Columns.of(["category"], [["art"], [None], ["law"]])
+    ranks = [Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks(r, 2, joins=False), columns) for r in range(2)]
+    for rewarder in ranks:
+        rewarder.begin(rollouts)
+    merged = ScoreShare.merge([rewarder.score(rollouts) for rewarder in ranks], len(rollouts))
+    assert merged.values.tolist() == [108.0, 120.0, 2.0, 3.0, 11.0]
+    assert len(calls.read_text().splitlines()) == 5
+    for rewarder in ranks:
+        rewarder.close()
+
+
+def test_only_rewards_with_a_text_part_can_begin(make_model, make_rollouts, tiny_qwen2):
+    model = {"kind": "reward_model", "model": make_model(0)}
+    rules = {"kind": "rules", "rules": [LENGTH]}
+    assert not reward(**model).scores_texts
+    assert not reward(kind="sum", parts=[{"source": model}]).scores_texts
+    assert reward(**rules).scores_texts
+    both = reward(kind="sum", parts=[{"source": model}, {"source": rules}])
+    assert both.scores_texts
+    rollouts = grouped(make_rollouts, [0, 0, 1, 2, 2])
+    for source in (reward(**model), both):
+        late = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks()).score(rollouts)
+        rewarder = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks())
+        rewarder.begin(of_prompts(rollouts, 2))
+        assert_same_share(rewarder.score(rollouts), late)
+
+
+def test_an_error_in_the_background_surfaces_when_the_step_is_scored(make_early, monkeypatch):
+    rewarder, rollouts, _ = make_early()
+
+    def broken(self, sample):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RulesJudge, "_judge_one", broken)
+        rewarder.begin(rollouts)
+        with pytest.raises(MemoryError, match="no room"):
+            rewarder.score(rollouts)
+    assert len(rewarder.score(rollouts).values) == 5

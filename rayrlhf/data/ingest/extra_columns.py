@@ -1,0 +1,75 @@
+"""Columns of a row: looked up by name, and those that no format reads kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rayrlhf.data.ingest.account import DataError, Rejected
+from rayrlhf.data.ingest.sources import Source
+
+
+def look_up(raw: Mapping[str, Any], column: str) -> Any:
+    """A column's value; `a.b` looks inside a nested one. Raises Rejected if the row has none."""
+    found: Any = raw
+    for part in [column] if column in raw else column.split("."):
+        if not isinstance(found, dict) or part not in found:
+            raise Rejected(f"missing column: {column}", f"the row has {row_names(raw)}")
+        found = found[part]
+    return found
+
+
+class ExtraColumns:
+    """Takes the named columns from rows of any format, None where a row has none."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self._missing = set(names)
+        self._example = ""
+
+    def of(self, raw: Any, columns: Mapping[str, str]) -> str:
+        """JSON list of the row's values. Raises Rejected for a value that JSON cannot hold.
+
+        columns: those of the source, which may give a column another name.
+        """
+        values: list[Any] = []
+        for name in self.names:
+            try:
+                value = look_up(raw, columns.get(name, name)) if isinstance(raw, dict) else None
+                self._missing.discard(name)
+            except Rejected:
+                value = None
+            values.append(value)
+        if self._missing and not self._example:
+            self._example = row_names(raw) if isinstance(raw, dict) else short(raw)
+        try:
+            return json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise Rejected("wrong type: data.columns", f"JSON cannot hold its value: {error}") from None
+
+    def check_found(self, sources: Sequence[Source]) -> None:
+        """Raises DataError for a column that no row has."""
+        for name in self.names:
+            if name in self._missing:
+                raise DataError(
+                    f"data.columns: no row of {', '.join(source.label for source in sources)} has {name!r}; a row has "
+                    f"{self._example}: correct the name, or leave it out"
+                )
+
+
+def row_names(row: Mapping[str, Any]) -> str:
+    """A row's column names, for a message."""
+    names = [short(name) if len(name) > 60 else name or "(no name)" for name in map(str, row)]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
+
+
+def short(value: Any) -> str:
+    """`value` for a message; reprlib looks only at the beginning of what may be huge or deep."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

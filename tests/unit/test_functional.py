@@ -14,6 +14,7 @@ from rayrlhf.functional import (
     kl_k1,
     kl_k2,
     kl_k3,
+    last_masked,
     masked_mean,
     masked_sum,
     masked_whiten,
@@ -188,6 +189,35 @@ def test_gae_with_lambda_one_is_return_minus_value():
     to_go = rewards.flip(1).cumsum(1).flip(1)
     assert close(advantages, to_go - values, 1e-5)
     assert close(returns, to_go, 1e-5)
+
+
+def reference_gae(rewards, values, gamma, lam):
+    """Eq. 16 of Schulman et al. (2016) as a sum over all later tokens, in float64."""
+    later = [*values[1:], 0.0]
+    deltas = [r + gamma * n - v for r, n, v in zip(rewards, later, values, strict=True)]
+    return [sum((gamma * lam) ** (s - t) * deltas[s] for s in range(t, len(deltas))) for t in range(len(deltas))]
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=4), st.integers(0, 1000))
+def test_gae_skips_gaps_in_the_mask_as_if_their_tokens_were_not_there(masks, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rewards, values = (torch.randn(len(masks), 9, generator=generator, dtype=torch.float64) for _ in range(2))
+    mask = torch.tensor(masks)
+    advantages, returns = gae(rewards, values, mask, gamma=0.9, lam=0.8)
+    assert (advantages[~mask] == 0).all() and (returns[~mask] == 0).all()
+    for row, kept in enumerate(mask):
+        wanted = reference_gae(rewards[row][kept].tolist(), values[row][kept].tolist(), 0.9, 0.8)
+        assert advantages[row][kept].tolist() == pytest.approx(wanted, rel=1e-6, abs=1e-9)
+        assert returns[row][kept].tolist() == pytest.approx(
+            (values[row][kept] + torch.tensor(wanted)).tolist(), abs=1e-6
+        )
+
+
+def test_the_last_masked_token_is_found_behind_gaps():
+    mask = torch.tensor([[0, 1, 1, 0, 1, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]).bool()
+    assert last_masked(mask).tolist() == [4, 0, 5]
+    with pytest.raises(AssertionError, match="no token that is trained on"):
+        last_masked(torch.zeros(1, 3, dtype=torch.bool))
 
 
 def test_gae_with_lambda_zero_is_the_one_step_error():

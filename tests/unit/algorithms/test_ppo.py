@@ -1,5 +1,7 @@
 """PPO's credit assignment by hand, its KL controller, and losses that no micro-batching can change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -144,3 +146,22 @@ def test_the_adaptive_coefficient_survives_a_kl_that_is_not_finite_and_a_short_h
     ppo = PPO(kl_coef=0.1, kl_target=1.0, kl_horizon=10)
     assert ppo.next_kl_coef(0.1, float("nan"), 10) == 0.1
     assert ppo.next_kl_coef(0.1, 0.0, 10_000) > 0
+
+
+def test_a_gap_in_the_loss_mask_is_credited_as_if_its_tokens_were_not_there(make_rollouts):
+    whole, gapped = make_rollouts([(2, 5), (1, 3)]), make_rollouts([(2, 7), (1, 3)])
+    mask = gapped.loss_mask.copy()
+    mask[[4, 5]] = False  # a tool's output between two turns of the first row
+    gapped = replace(gapped, loss_mask=mask)
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=2).astype(np.float32)
+    arrays = [rng.normal(size=(2, 7)).astype(np.float32) for _ in range(3)]
+    wider = [np.insert(array, [4, 4], 50.0, axis=1) for array in arrays]  # what stands in the gap must not matter
+    for array, narrow in zip(wider, arrays, strict=True):
+        array[1, :7] = narrow[1]
+    without, metrics = credit(PPO(), whole, scores, *arrays, kl_coef=0.1)
+    found, found_metrics = credit(PPO(), gapped, scores, *wider, kl_coef=0.1)
+    np.testing.assert_allclose(np.delete(found.advantages[0], [4, 5]), without.advantages[0], atol=1e-6)
+    np.testing.assert_allclose(found.advantages[1][:7], without.advantages[1], atol=1e-6)
+    assert (found.advantages[0][[4, 5]] == 0).all()
+    assert found_metrics == pytest.approx(metrics, rel=1e-5)

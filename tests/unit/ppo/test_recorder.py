@@ -3,16 +3,16 @@
 import pytest
 
 from rayrlhf.pool.status import SamplerStatus, Status
-from rayrlhf.ppo import recorder as loop_figures
-from rayrlhf.ppo.recorder import LoopClock, SamplingFigures
-from rayrlhf.ppo.roles import Collected
+from rayrlhf.ppo import recorder
+from rayrlhf.ppo.handles import Collected
+from rayrlhf.ppo.recorder import LoopClock, SamplingMetrics
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Set its only entry to move time."""
     now = [0.0]
-    monkeypatch.setattr(loop_figures.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(recorder.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -44,9 +44,9 @@ def status(tokens: int, generate: float, load: float) -> Status:
 
 
 def test_samplers_are_compared_from_step_to_step() -> None:
-    figures = SamplingFigures()
-    figures.of(Collected([], 8, status(100, 2.0, 0.5)))
-    second = figures.of(Collected([], 8, status(400, 5.0, 0.75), num_left_out=3))
+    metrics = SamplingMetrics()
+    metrics.of(Collected(None, 8, status(100, 2.0, 0.5), ()))
+    second = metrics.of(Collected(None, 8, status(400, 5.0, 0.75), (), num_left_out=3))
     assert second["engine/tokens"] == 300
     assert second["engine/tokens_per_s"] == 100
     assert second["weights/load_s"] == 0.25

@@ -1,17 +1,24 @@
 """Policy and critic learners on one rank, and the frozen scorers beside them."""
 
 import dataclasses
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
 from padded_arrays import in_order, mask_of, tokens_of
 
-from rayrlhf.algorithms import PPO, ScoredRollouts
+from rayrlhf.algorithms import PPO, Algorithm, ScoredRollouts
+from rayrlhf.algorithms.base import Credit
+from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
+from rayrlhf.functional import masked_sum, returns_to_go
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.roles import RoleInputs, roles_of
+from rayrlhf.ppo.roles.critic import CRITIC
 from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
 from rayrlhf.training.parallel import Ranks
-from rayrlhf.types import Rollouts, RowShare
+from rayrlhf.types import Rollouts, RowShare, StepSize
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 from rayrlhf.workers.scorer import ReferenceScorer, RewardModelScorer, ScorerConfig
 
@@ -216,3 +223,41 @@ def test_a_critic_that_starts_from_a_critic_is_not_scaled_again(reward_model, tm
     assert torch.equal(first.trainee.inner.model.score.weight, second.trainee.inner.model.score.weight)
     unscaled = ScalarModel.load(reward_model).model.score.weight
     assert torch.allclose(first.trainee.inner.model.score.weight * 4.0, unscaled)
+
+
+# a critic that is not PPO's
+
+
+class ActorCritic(Algorithm):
+    """Advantage actor-critic (Mnih et al. 2016, section 4): A = R − V, and a squared error for the critic."""
+
+    needs_critic: ClassVar[bool] = True
+    kind: Literal["actor_critic"] = "actor_critic"
+
+    def credit(self, rewards: torch.Tensor, scored: ScoredRollouts, mask: torch.Tensor) -> Credit:
+        assert scored.values is not None
+        states = torch.nn.functional.pad(mask, (0, 1))
+        values = torch.where(states, torch.from_numpy(scored.values.copy()), 0.0)
+        returns = torch.nn.functional.pad(returns_to_go(rewards, mask, gamma=1.0), (0, 1))
+        return Credit((returns - values)[:, :-1], returns, values, states)
+
+    def value_loss(self, values: torch.Tensor, data: TokenTensors, size: StepSize) -> Loss:
+        loss = masked_sum((values - data.returns) ** 2, data.value_mask) / size.num_states
+        return loss, {"value/loss": loss}
+
+
+def test_an_algorithm_with_a_critic_need_not_be_ppo(tiny_qwen2, reward_model, rollouts):
+    algorithm = ActorCritic(kl_coef=0.0)
+    settings = {"run": {"name": "a2c"}, "model": tiny_qwen2, "data": {"train": ["prompts.jsonl"]}}
+    settings["reward"] = {"source": {"kind": "reward_model", "model": reward_model}}
+    run = PPOConfig.model_validate(settings).model_copy(update={"algorithm": algorithm})
+    assert [role.name for role in roles_of(run)] == ["sampler", "reward", "policy", "critic", "credit"]
+    inputs = RoleInputs(eos_token_id=0, max_model_len=16, known=None, ptx=None)
+    critic = CRITIC.build(run, inputs, Ranks())
+    values, old = in_order(critic.values(rollouts)), in_order(policy_learner(tiny_qwen2).logprobs(rollouts, 1.0))
+    scores = np.array([2.0, -1.0, 1.0, -2.0, 0.5], dtype=np.float32)
+    batch, _ = algorithm.assign_credit(ScoredRollouts(rollouts, scores, old, 8, values=values), 0.0)
+    policy = PolicyLearner(tiny_qwen2, config(), algorithm, 10, Ranks())
+    assert policy.update(batch, ALL, 1.0).shared["policy/grad_norm"] > 0
+    losses = [critic.update(batch, ALL).partial["value/loss"] for _ in range(2)]
+    assert losses[1] < losses[0]

@@ -21,6 +21,7 @@ from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.rewarder import Rewarder
 from rayrlhf.workers.score_share import Rejection, ScoreShare, check_rejections
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
+from rayrlhf.workers.text_scorer import as_rollouts
 
 LENGTH = {"kind": "length", "max": 1, "falloff": 100}
 
@@ -53,20 +54,11 @@ def make_texts(tokenizer):
         for prompt, response, finished in texts:
             end = [tokenizer.eos_token_id] if finished else []
             rows.append((tokenizer(prompt).input_ids, [*tokenizer(response).input_ids, *end]))
-        lengths = np.array([len(p) + len(r) for p, r in rows], dtype=np.int32)
-        tokens = np.zeros((len(rows), lengths.max()), dtype=np.int32)
-        for row, (prompt_ids, response_ids) in enumerate(rows):
-            tokens[row, : lengths[row]] = prompt_ids + response_ids
-        order = slice(None, None, -1)
-        return Rollouts(
-            tokens=tokens[order],
-            prompt_lengths=np.array([len(p) for p, _ in rows], dtype=np.int32)[order],
-            lengths=lengths[order],
-            engine_logprobs=np.zeros(tokens.shape, dtype=np.float32)[order],
-            finished=np.array([finished for *_, finished in texts])[order],
-            prompt_ids=np.arange(len(rows))[order],
-            sample_ids=np.zeros(len(rows), dtype=np.int32),
-            versions=np.zeros_like(tokens),
+        last_first = as_rollouts(rows[::-1])
+        return replace(
+            last_first,
+            finished=np.array([finished for *_, finished in texts])[::-1],
+            prompt_ids=np.arange(len(rows))[::-1],
         )
 
     return make
@@ -390,7 +382,8 @@ def test_beginning_returns_at_once_and_the_scores_are_there_when_the_step_is(mak
 def test_a_response_that_was_sampled_anew_is_scored_anew_and_so_is_its_group(make_early, tokenizer):
     rewarder, rollouts, calls = make_early()
     tokens = rollouts.tokens.copy()
-    tokens[3, rollouts.prompt_lengths[3]] = tokens[2, rollouts.prompt_lengths[2]]
+    first = rollouts.offsets[:-1] + rollouts.prompt_lengths  # of each response
+    tokens[first[3]] = tokens[first[2]]
     rewarder.begin(replace(rollouts, tokens=tokens))
     assert_same_share(rewarder.score(rollouts), rewarder.score(rollouts))
     assert len(calls.read_text().splitlines()) == 5 + 1 + 5

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from padded_arrays import mask_of, tokens_of
 
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
 from rayrlhf.pool import goodput
@@ -80,7 +81,7 @@ def test_weights_are_taken_between_two_steps_and_running_responses_go_on_with_th
     (answer,) = steps(sampler, 2)
     assert engine.loaded == [["bucket of 0"], ["bucket of 1"]]
     assert answer.rollouts.versions.tolist() == [[0, 0, 0, 0, 1, 1]]
-    assert answer.rollouts.tokens.tolist() == [[1, 2, 3, 100, 101, 101]]
+    assert tokens_of(answer.rollouts).tolist() == [[1, 2, 3, 100, 101, 101]]
     assert (answer.lease_id, answer.oldest_version, sampler.version) == (7, 0, 1)
 
 
@@ -152,19 +153,21 @@ def test_every_second_belongs_to_what_the_sampler_did():
 def test_requests_and_completions_become_aligned_arrays():
     completions = [Completion((7, 8, 9), (-0.1, -0.2, -0.3), True, (4, 4, 5)), Completion((5,), (-0.4,), False, (4,))]
     rollouts = assemble(requests((1, 2), (3, 4, 6)), completions)
-    assert rollouts.tokens.tolist() == [[1, 2, 7, 8, 9], [3, 4, 6, 5, 0]]
-    np.testing.assert_allclose(rollouts.engine_logprobs, [[0, 0, -0.1, -0.2, -0.3], [0, 0, 0, -0.4, 0]])
-    assert rollouts.response_mask.astype(int).tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 1, 0]]
+    assert tokens_of(rollouts).tolist() == [[1, 2, 7, 8, 9], [3, 4, 6, 5, 0]]
+    np.testing.assert_allclose(
+        rollouts.padded(rollouts.engine_logprobs), [[0, 0, -0.1, -0.2, -0.3], [0, 0, 0, -0.4, 0]]
+    )
+    assert mask_of(rollouts).astype(int).tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 1, 0]]
     assert rollouts.finished.tolist() == [True, False]
     assert rollouts.prompt_ids.tolist() == [10, 11]
     assert rollouts.sample_ids.tolist() == [0, 1]
-    assert rollouts.versions.tolist() == [[0, 0, 4, 4, 5], [0, 0, 0, 4, 0]]
+    assert rollouts.padded(rollouts.versions).tolist() == [[0, 0, 4, 4, 5], [0, 0, 0, 4, 0]]
     assert (rollouts.tokens.dtype, rollouts.engine_logprobs.dtype) == (np.int32, np.float32)
 
 
 @pytest.mark.parametrize(("num_requests", "num_completions"), [(2, 3), (3, 2), (3, 1), (1, 2)])
 def test_as_many_completions_as_requests_are_needed(num_requests, num_completions):
-    with pytest.raises(ValueError):
+    with pytest.raises(AssertionError, match="one completion"):
         assemble(requests(*[(1,)] * num_requests), [Completion((7,), (-0.1,), True, (0,))] * num_completions)
 
 

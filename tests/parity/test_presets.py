@@ -87,7 +87,9 @@ def test_a_preset_equals_its_project(name, lengths, padding, seed):
         spread(data.reference, lengths, width).numpy(),
         values.numpy(),
     )
-    batch = wide(algorithm.assign_credit(judged, algorithm.kl_coef)[0], width)
+    batch, _ = algorithm.assign_credit(judged, algorithm.kl_coef)
+    size = batch.size_of(np.arange(len(lengths)))
+    batch = wide(batch, width)
     own, theirs = ([row.clone().requires_grad_() for row in data.new] for _ in range(2))
     own_values, their_values = ([row.clone().requires_grad_() for row in data.new_values] for _ in range(2))
     tensors = TokenTensors(
@@ -98,7 +100,6 @@ def test_a_preset_equals_its_project(name, lengths, padding, seed):
         None,
         *(torch.from_numpy(array) for array in (batch.values, batch.returns, batch.value_mask)),
     )
-    size = batch.size_of(np.arange(len(lengths)))
     new = TokenLogprobs(spread(own, lengths, width), torch.zeros(len(lengths), width))
     policy_loss = algorithm.policy_loss(new, tensors, size, algorithm.kl_coef)[0]
     value_loss = algorithm.value_loss(spread(own_values, lengths, width + 1), tensors, size)[0]

@@ -31,8 +31,8 @@ def updates(tmp_path_factory) -> list[dict[str, Any]]:
     return list(torch.load(out, weights_only=False))
 
 
-def credit(update: dict[str, Any]) -> TrainBatch:
-    """Our credit for TRL's rollouts. Its columns are the response's; here one prompt token stands before them."""
+def credit(update: dict[str, Any]) -> tuple[TrainBatch, TrainBatch]:
+    """Our credit for TRL's rollouts, padded and ragged. Its columns are the response's; here one prompt token stands before them."""
     lengths = (~update["padding_mask"]).sum(1).numpy()
     assert lengths.min() > 0 and len(set(lengths.tolist())) > 2
     count, width = update["padding_mask"].shape
@@ -54,7 +54,7 @@ def credit(update: dict[str, Any]) -> TrainBatch:
     batch = ALGORITHM.assign_credit(judged, ALGORITHM.kl_coef)[0]
     names = {"advantages": 1, "old_logprobs": 1, "values": 2, "returns": 2, "value_mask": 2}
     arrays = {name: rollouts.padded(getattr(batch, name), width=width + extra) for name, extra in names.items()}
-    return replace(batch, **arrays)
+    return replace(batch, **arrays), batch
 
 
 def shifted(columns: torch.Tensor, after: int = 0) -> torch.Tensor:
@@ -63,7 +63,7 @@ def shifted(columns: torch.Tensor, after: int = 0) -> torch.Tensor:
 
 def test_advantages_and_returns_are_those_of_the_trainer(updates):
     for update in updates:
-        batch = credit(update)
+        batch, _ = credit(update)
         np.testing.assert_allclose(batch.advantages[:, 1:], update["advantages"].numpy(), rtol=1e-6, atol=1e-9)
         learnt = batch.value_mask[:, 1:-1]
         np.testing.assert_allclose(
@@ -73,7 +73,7 @@ def test_advantages_and_returns_are_those_of_the_trainer(updates):
 
 def test_losses_of_every_micro_batch_are_those_of_the_trainer(updates):
     for update in updates:
-        batch = credit(update)
+        batch, ragged = credit(update)
         assert len(update["micro_batches"]) >= 4
         for micro in update["micro_batches"]:
             rows = np.asarray(micro["micro_batch_inds"])
@@ -84,7 +84,7 @@ def test_losses_of_every_micro_batch_are_those_of_the_trainer(updates):
                 None,
                 *(torch.from_numpy(array[rows]) for array in (batch.values, batch.returns, batch.value_mask)),
             )
-            size = batch.size_of(rows)
+            size = ragged.size_of(rows)
             new = TokenLogprobs(shifted(micro["new_logprobs"]), torch.zeros_like(data.old_logprobs))
             policy, _ = ALGORITHM.policy_loss(new, data, size, ALGORITHM.kl_coef)
             value, _ = ALGORITHM.value_loss(shifted(micro["vpred"], after=1), data, size)

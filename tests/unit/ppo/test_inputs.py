@@ -11,7 +11,7 @@ from rayrlhf.engines import Adapters
 from rayrlhf.models import load_tokenizer
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.ppo.config import PPOConfig
-from rayrlhf.ppo.inputs import load_inputs, resolve_paths
+from rayrlhf.ppo.inputs import load_inputs
 
 RULES = {"kind": "rules", "rules": [{"kind": "numeric", "after": "####"}]}
 
@@ -43,7 +43,7 @@ def config(model, tmp_path):
             "sampling": {"max_completion_length": 8},
             "data": data | changes.pop("data", {}),
         }
-        return resolve_paths(parse_config(PPOConfig, tree | changes, "x.yaml"))
+        return parse_config(PPOConfig, tree | changes, "x.yaml").resolved()
 
     return make
 

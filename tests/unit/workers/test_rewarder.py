@@ -71,7 +71,7 @@ def test_a_reward_sees_texts_without_special_tokens_and_each_prompts_gold_answer
         "def f(prompt, response, gold_answer, finished):\n"
         "    return GIVEN.index((prompt, response, gold_answer, finished))\n"
     )
-    rollouts = make_texts(("안녕하세요?", "네.", True), ("불고기용 고기", "한우도", False))
+    rollouts = Rollouts.concat([make_texts(("안녕하세요?", "네.", True), ("불고기용 고기", "한우도", False))])
     rewarder = Rewarder(reward(kind="function", path=f"{file}:f"), ScorerConfig(), tiny_qwen2, ["yes", None], Ranks())
     share = rewarder.score(rollouts)
     assert (share.rows.tolist(), share.values.tolist(), share.rejections) == ([0, 1], [0.0, 1.0], {})

@@ -80,7 +80,7 @@ def test_weights_are_taken_between_two_steps_and_running_responses_go_on_with_th
     sampler.offer(weights(1))
     (answer,) = steps(sampler, 2)
     assert engine.loaded == [["bucket of 0"], ["bucket of 1"]]
-    assert answer.rollouts.versions.tolist() == [[0, 0, 0, 0, 1, 1]]
+    assert answer.rollouts.versions.tolist() == [0, 0, 0, 0, 1, 1]
     assert tokens_of(answer.rollouts).tolist() == [[1, 2, 3, 100, 101, 101]]
     assert (answer.lease_id, answer.oldest_version, sampler.version) == (7, 0, 1)
 
@@ -96,8 +96,8 @@ def test_running_responses_may_be_finished_with_the_old_weights_and_none_begins_
     (old,) = steps(sampler, 2)
     assert sampler.version == 0 and len(engine.begun) == 1
     (new,) = steps(sampler, 1)
-    assert (old.lease_id, old.rollouts.versions[0, 3:].tolist()) == (7, [0, 0, 0])
-    assert (new.lease_id, new.rollouts.versions[0, 1:].tolist()) == (8, [1])
+    assert (old.lease_id, old.rollouts.versions[3:].tolist()) == (7, [0, 0, 0])
+    assert (new.lease_id, new.rollouts.versions[1:].tolist()) == (8, [1])
 
 
 def test_of_two_versions_that_wait_only_the_newer_is_loaded():

@@ -3,16 +3,18 @@ VENV ?= .venv
 KIND ?= # cpu or cuda; found by itself when empty
 PYTHON ?= # interpreter for a new environment
 PYTEST_ARGS ?=
+WORKERS ?= 2# processes that share the tests; each takes a core and up to 8 GB, 0 is none beside pytest's own
 
 PY := $(VENV)/bin/python
+PYTEST := $(PY) -m pytest -q -n $(WORKERS)
 CODE := rayrlhf jobs tests benchmarks tools data
 HAVE := $(wildcard $(CODE))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test test-fast lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## locked requirements and rayrlhf into VENV (default .venv), about 6 GB
 	@PYTHON="$(strip $(PYTHON))" requirements/install.sh $(VENV) $(strip $(KIND))
@@ -21,7 +23,10 @@ demo: install ## SFT, reward model and PPO on a small model, on this machine
 	@$(PY) jobs/demo.py
 
 test: install lint ## lint and the whole test suite
-	@$(PY) -m pytest -q $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: install lint ## lint and all tests that start no cluster and simulate no faults
+	@$(PYTEST) -m "not (ray or e2e or faults or gpu or peer)" $(PYTEST_ARGS)
 
 lint: install ## ruff and mypy
 	@$(PY) -m ruff check $(HAVE)

@@ -12,6 +12,8 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before torch is imported: as many of these processes run side by side as there are cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("unit", derandomize=True, max_examples=25, deadline=None, database=None)
 settings.load_profile("unit")
@@ -26,6 +28,37 @@ TEXTS = (
     "Certainly. The next train leaves at nine in the morning.",
     "No idea. Look it up.",
 )
+
+
+LONGEST_FIRST = ({"e2e"}, {"faults", "ray"}, {"ray"}, {"faults"})
+"""Markers of tests that take minutes. Begun last, one would keep a process busy when all others have ended."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests; those of one rank keep their order."""
+
+    def rank(item: pytest.Item) -> int:
+        names = {mark.name for mark in item.iter_markers()}
+        return next((rank for rank, wanted in enumerate(LONGEST_FIRST) if wanted <= names), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests one process of `pytest -n` runs: those of a file, which share its fixtures, and all of `e2e`, which
+    share the demo's run. Seeds of the simulation share nothing. Whoever is done takes the next ones, in order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Sharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            if file == "tests/faults/test_simulation_pool.py":
+                return nodeid
+            return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+    config.option.loadscopereorder = False
+    return Sharing(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

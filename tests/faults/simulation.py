@@ -51,8 +51,8 @@ class Simulation:
         self.time.after(self.rng.expovariate(1 / self.plan.fault_every), self.cluster.go_wrong)
         while not self.outcome:
             self.time.go_on()
-            in_time = self.time.now < self.plan.faults_end + BOUND_S
-            require(in_time, f"no end: {self.pool.outlook()}, {self.books.members}")
+            if self.time.now >= self.plan.faults_end + BOUND_S:
+                raise BrokenRule(f"no end: {self.pool.outlook()}, {self.books.members}")
         require(not self.plan.hopeless or self.outcome == "failed", f"{self.plan.hopeless}, and yet it {self.outcome}")
         return self.outcome
 

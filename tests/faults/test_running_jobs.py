@@ -156,9 +156,17 @@ def assert_exactly_once(rows: list[dict[str, float]], num_steps: int = 3) -> Non
     assert all(row.get("engine/logprob_gap_max", 0.0) <= 1e-4 for row in rows)
 
 
-def test_a_sampler_killed_while_it_draws_costs_nothing_but_its_share(model: str, gate: Gate) -> None:
-    with job(model, "killed", gate) as run:
-        victim = run.wait_for(busy(step=1))
+def test_weight_store_scorer_and_a_sampler_may_die_at_work_and_cost_nothing_but_their_share(
+    model: str, gate: Gate
+) -> None:
+    with job(model, "killed", gate, num_steps=4) as run:
+        run.wait_for(busy(step=1))
+        gate.close()
+        kill_actor("WeightStore")
+        run.wait_for(lambda _, rollouts: not rollouts.outlook["leased"] and not rollouts.outlook["pending"])
+        kill_actor("Host", "reward-")
+        gate.open()
+        victim = run.wait_for(busy(step=2))
         gate.close()
         os.kill(victim.pid, signal.SIGKILL)
         run.wait_for(lambda _, rollouts: rollouts.lost == 1)
@@ -171,19 +179,8 @@ def test_a_sampler_killed_while_it_draws_costs_nothing_but_its_share(model: str,
         wall = rollouts.wanted * rollouts.uptime_s
         assert abs(sum(rollouts.seconds.values()) - wall) <= 0.01 * wall, rollouts.seconds
     rows = run.metrics()
-    assert_exactly_once(rows)
-    assert [row["engine/version_min"] for row in rows] == [0, 1, 2]
-
-
-def test_scorer_and_weight_store_may_die_and_come_back(model: str, gate: Gate) -> None:
-    with job(model, "helpers-killed", gate) as run:
-        run.wait_for(busy(step=1))
-        gate.close()
-        kill_actor("WeightStore")
-        run.wait_for(lambda _, rollouts: not rollouts.outlook["leased"] and not rollouts.outlook["pending"])
-        kill_actor("Host", "reward-")
-        gate.open()
-    assert_exactly_once(run.metrics())
+    assert_exactly_once(rows, num_steps=4)
+    assert [row["engine/version_min"] for row in rows] == [0, 1, 2, 3]
 
 
 def test_a_sampler_that_hangs_is_given_up_and_ended(model: str, gate: Gate) -> None:

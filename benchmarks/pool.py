@@ -1,9 +1,9 @@
-"""What the rollout pool costs: dispatch with fake engines, overlap of drawing and training, and real engines behind it.
+"""What the rollout pool costs: dispatch with fake engines, overlap of generation and training, and real engines.
 
 `python benchmarks/pool.py [--model DIR] [--out FILE]`. Three tables, each a ratio inside one run:
 
 1. samples that the pool dispatches and accounts per second with 1 to 64 fake samplers, against as many times one;
-2. max(draw, train) / step with balanced fakes and staleness 1: 1 is perfect overlap;
+2. max(generate, train) / step with balanced fakes and staleness 1: 1 is perfect overlap;
 3. tokens per second of one real vLLM sampler behind the pool, with frozen weights and with new ones for every batch,
    against plain `LLM.generate` of the same prompts in the same kind of process. It starts a cluster of its own.
 """
@@ -35,7 +35,7 @@ from rayrlhf.metrics import console
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.models.texts import read_texts
 from rayrlhf.pool.config import RolloutsConfig
-from rayrlhf.pool.leases import Answer, Assignment, Report, SampleBatch
+from rayrlhf.pool.leases import Answer, Lease, Report, SampleBatch
 from rayrlhf.pool.pool import Pool
 from rayrlhf.pool.runner import Runner
 from rayrlhf.ppo.config import PPOConfig
@@ -49,15 +49,15 @@ from rayrlhf.workers.sampler import assemble
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 4, 16, 48, 64)
 RATE = 100.0
-"""Samples that one fake sampler draws per second."""
+"""Samples that one fake sampler generates per second."""
 SLOTS = 32
 OVERLAP_SAMPLES = 400
-"""Of a step of the overlap: two seconds to draw."""
+"""Of a step of the overlap: two seconds to generate."""
 FAKE = Sampling(max_completion_length=16)
 
 
 class FakeSampler:
-    """Draws RATE samples per second, SLOTS at a time, and answers as a sampler does: what is there, when asked."""
+    """Generates RATE samples per second, SLOTS at a time, and reports what is done when it is polled."""
 
     def __init__(self, seed: int) -> None:
         self.version = 0
@@ -71,18 +71,17 @@ class FakeSampler:
     async def ready(self) -> None:
         """At once."""
 
-    async def assign(self, assignments: tuple[Assignment, ...]) -> None:
+    async def assign(self, leases: tuple[Lease, ...]) -> None:
         """Each sample takes the slot that is free first."""
-        for assignment in assignments:
+        for lease in leases:
             end = 0.0
-            for _ in assignment.requests:
+            for _ in lease.samples:
                 end = max(heapq.heappop(self._free), time.monotonic()) + self._rng.uniform(0.5, 1.5) * SLOTS / RATE
                 heapq.heappush(self._free, end)
-            answer = Answer(assignment.lease_id, self.version, response(assignment))
-            heapq.heappush(self._ends, (end, assignment.lease_id, answer))
+            heapq.heappush(self._ends, (end, lease.id, Answer(lease.id, self.version, response(lease))))
 
     async def report(self, timeout_s: float) -> Report:
-        """After a pass of the engine."""
+        """After a step of the engine."""
         await asyncio.sleep(min(timeout_s, 0.02))
         done = []
         while self._ends and self._ends[0][0] <= time.monotonic():
@@ -93,15 +92,15 @@ class FakeSampler:
         """Nothing to end."""
 
 
-def response(assignment: Assignment) -> Rollouts:
+def response(lease: Lease) -> Rollouts:
     length = FAKE.max_completion_length
-    drawn = Completion(tuple(range(length)), (-1.0,) * length, True, (0,) * length)
-    return assemble(assignment.requests, [drawn] * len(assignment.requests))
+    completion = Completion(tuple(range(length)), (-1.0,) * length, True, (0,) * length)
+    return assemble(lease.samples, [completion] * len(lease.samples))
 
 
-def order(number: int, size: int, min_version: int = 0) -> SampleBatch:
-    requests = tuple(Sample(Prompt(index, tuple(range(16))), 0, seed=index) for index in range(size))
-    return SampleBatch(number, number, requests, FAKE, min_version)
+def batch(number: int, size: int, min_version: int = 0) -> SampleBatch:
+    samples = tuple(Sample(Prompt(index, tuple(range(16))), 0, seed=index) for index in range(size))
+    return SampleBatch(number, number, samples, FAKE, min_version)
 
 
 def runner(num_samplers: int) -> tuple[Runner, Pool, list[FakeSampler]]:
@@ -116,17 +115,17 @@ def runner(num_samplers: int) -> tuple[Runner, Pool, list[FakeSampler]]:
 
 
 async def dispatch(num_samplers: int, seconds: float) -> float:
-    """Samples per second, from order to ledger, with orders of two seconds' work and one always ahead."""
+    """Samples per second, from submission to ledger, with batches of two seconds' work and one always ahead."""
     size = int(2 * RATE * num_samplers)
     work, pool, _ = runner(num_samplers)
     await work.ready()
-    work.submit(order(0, size))
-    work.submit(order(1, size))
+    work.submit(batch(0, size))
+    work.submit(batch(1, size))
     await settle(work, pool, 0)
     began = time.monotonic()
     number = 1
     while time.monotonic() - began < seconds:
-        work.submit(order(number + 1, size))
+        work.submit(batch(number + 1, size))
         await settle(work, pool, number)
         number += 1
     speed = size * (number - 1) / (time.monotonic() - began)
@@ -141,25 +140,25 @@ async def settle(work: Runner, pool: Pool, number: int) -> Rollouts:
 
 
 async def overlap(num_steps: int) -> float:
-    """max(draw, train) / step, with two samplers, staleness 1, and as long to train as it takes to draw."""
-    draw_s = await steps_of(num_steps, max_staleness=0, train_s=0.0)
-    return draw_s / await steps_of(num_steps, max_staleness=1, train_s=draw_s)
+    """max(generate, train) / step, with two samplers, staleness 1, and as long to train as to generate."""
+    generate_s = await steps_of(num_steps, max_staleness=0, train_s=0.0)
+    return generate_s / await steps_of(num_steps, max_staleness=1, train_s=generate_s)
 
 
 async def steps_of(num_steps: int, max_staleness: int, train_s: float) -> float:
-    """Seconds of a step after the first two. The learners train for `train_s`; with staleness the next step is drawn
-    meanwhile."""
+    """Seconds of a step after the first two. The learners train for `train_s`; with staleness the next step is
+    generated meanwhile."""
     work, pool, fakes = runner(2)
     await work.ready()
-    ordered = 0
+    submitted = 0
     began = 0.0
     for step in range(num_steps + 2):
         began = time.monotonic() if step == 2 else began
         for fake in fakes:
             fake.version = step
-        while ordered <= step + max_staleness:
-            work.submit(order(ordered, OVERLAP_SAMPLES, min_version=max(0, ordered - max_staleness)))
-            ordered += 1
+        while submitted <= step + max_staleness:
+            work.submit(batch(submitted, OVERLAP_SAMPLES, min_version=max(0, submitted - max_staleness)))
+            submitted += 1
         await settle(work, pool, step)
         await asyncio.sleep(train_s)
     work.close()
@@ -168,7 +167,7 @@ async def steps_of(num_steps: int, max_staleness: int, train_s: float) -> float:
 
 @ray.remote(num_cpus=1)
 class Publisher:
-    """Stands for the policy's learners: gives out the weights of a folder."""
+    """Stands for the policy's learners: exports the weights of a folder."""
 
     def __init__(self, folder: str) -> None:
         from rayrlhf.models import Policy
@@ -207,21 +206,21 @@ def plain_generate(config: PPOConfig, batches: list[list[Sample]]) -> list[float
     )
     length = config.sampling.max_completion_length
     speeds = []
-    for requests in batches:
-        prompts = [{"prompt_token_ids": list(request.prompt.token_ids)} for request in requests]
+    for samples in batches:
+        prompts = [{"prompt_token_ids": list(sample.prompt.token_ids)} for sample in samples]
         settings = [
-            SamplingParams(max_tokens=length, ignore_eos=True, seed=r.seed, logprobs=0, detokenize=False)
-            for r in requests
+            SamplingParams(max_tokens=length, ignore_eos=True, seed=sample.seed, logprobs=0, detokenize=False)
+            for sample in samples
         ]
         began = time.monotonic()
         outputs = model.generate(prompts, settings, use_tqdm=False)
-        drawn = sum(len(output.outputs[0].token_ids) for output in outputs)
-        speeds.append(drawn / (time.monotonic() - began))
+        num_tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        speeds.append(num_tokens / (time.monotonic() - began))
     return speeds
 
 
 def behind_pool(config: PPOConfig, batches: list[list[Sample]], publish_each: bool) -> list[float]:
-    """Tokens per second of each batch, from its order until its rollouts are there; publishing counts."""
+    """Tokens per second of each batch, from its submission until its rollouts are there; publishing counts."""
     plan = plan_placement({"sampler": config.sampler}, ())
     reservation = Reservation(plan, PlacementConfig())
     store: Any = WeightStore.remote()  # type: ignore[attr-defined]
@@ -231,11 +230,11 @@ def behind_pool(config: PPOConfig, batches: list[list[Sample]], publish_each: bo
     speeds = []
     try:
         ray.get([pool.ready.remote(), store.publish.remote(0, [publisher], None)])
-        for number, requests in enumerate(batches):
+        for number, samples in enumerate(batches):
             began = time.monotonic()
             if publish_each and number:
                 ray.get(store.publish.remote(number, [publisher], None))
-            wanted = SampleBatch(number, number, tuple(requests), config.sampling, number if publish_each else 0)
+            wanted = SampleBatch(number, number, tuple(samples), config.sampling, number if publish_each else 0)
             ray.get(pool.submit.remote(wanted))
             _, reference = pool.take.options(num_returns=2).remote(number)
             rollouts: Rollouts = ray.get(reference)
@@ -249,7 +248,7 @@ def behind_pool(config: PPOConfig, batches: list[list[Sample]], publish_each: bo
 
 
 NO_EOS = 1999
-"""A token that the model below hardly ever draws: every response is as long as it may be."""
+"""A token that the model below hardly ever samples: every response is as long as it may be."""
 
 
 def real(model: Path | None, num_batches: int, rounds: int, folder: Path) -> dict[str, float]:
@@ -302,7 +301,7 @@ def main(
         table.add_row(str(size), f"{speed:,.0f}", f"{speed / (size * RATE):.3f}")
     console.print(table)
     efficiency = asyncio.run(overlap(steps))
-    console.print(f"overlap: max(draw, train) / step = {efficiency:.3f}")
+    console.print(f"overlap: max(generate, train) / step = {efficiency:.3f}")
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         os.environ |= {"RAYRLHF_STATE": str(folder / "cluster.json"), "RAYRLHF_RUNS": str(folder / "runs")}

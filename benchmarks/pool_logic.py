@@ -20,14 +20,15 @@ from rich.table import Table
 
 from rayrlhf.engines.base import Sampling
 from rayrlhf.metrics import console
+from rayrlhf.pool.commands import Command, Send, Start
 from rayrlhf.pool.fleet import Patience
 from rayrlhf.pool.goodput import GENERATE, LOAD_WEIGHTS
-from rayrlhf.pool.leases import Answer, Command, Lease, Report, SampleBatch, Send, Start
+from rayrlhf.pool.leases import Answer, Lease, Report, SampleBatch
 from rayrlhf.pool.pool import Pool, PoolSettings
 from rayrlhf.types import Prompt, Sample
 
-NUM_ORDERS = 2
-"""As many steps as are under way at the same time with `max_staleness: 1`."""
+NUM_BATCHES = 2
+"""As many steps as are in flight at the same time with `max_staleness: 1`."""
 
 
 def make_pool(num_samplers: int) -> Pool:
@@ -49,30 +50,30 @@ def leases_of(commands: Sequence[Command]) -> list[tuple[int, Lease]]:
 def measure(num_samplers: int, num_groups: int, num_generations: int) -> dict[str, float]:
     """Seconds of one core by what the pool did."""
     pool = make_pool(num_samplers)
-    requests = [Sample(Prompt(p, (1,) * 64), s, seed=0) for p in range(num_groups) for s in range(num_generations)]
-    orders = [SampleBatch(step, step, tuple(requests), Sampling(), min_version=0) for step in range(NUM_ORDERS)]
+    samples = [Sample(Prompt(p, (1,) * 64), s, seed=0) for p in range(num_groups) for s in range(num_generations)]
+    batches = [SampleBatch(step, step, tuple(samples), Sampling(), min_version=0) for step in range(NUM_BATCHES)]
     began = time.process_time()
-    under_way = deque(lease for order in orders for lease in leases_of(pool.submit(order, 0.0)))
+    in_flight = deque(lease for batch in batches for lease in leases_of(pool.submit(batch, 0.0)))
     submitted = time.process_time()
     num_reports = 0
-    while under_way:
-        member, lease = under_way.popleft()
+    while in_flight:
+        member, lease = in_flight.popleft()
         num_reports += 1
         seconds = {GENERATE: float(num_reports), LOAD_WEIGHTS: 1.0}
         report = Report(0, (Answer(lease.id, 0, None),), running=64, seconds=seconds, tokens=0)
-        under_way += leases_of(pool.heard(member, report, 0.0))
+        in_flight += leases_of(pool.heard(member, report, 0.0))
     heard = time.process_time()
-    for order in orders:
-        pool.take(order.id)
-        pool.settle(order.id, {})
+    for batch in batches:
+        pool.take(batch.id)
+        pool.settle(batch.id, {})
     settled = time.process_time()
-    assert pool.ledger.counts["trained"] == NUM_ORDERS * len(requests)
+    assert pool.ledger.counts["trained"] == NUM_BATCHES * len(samples)
     return {
         "samplers": num_samplers,
         "submit_s": submitted - began,
         "report_us": 1e6 * (heard - submitted) / num_reports,
         "settle_s": settled - heard,
-        "rollouts_per_s": NUM_ORDERS * len(requests) / (settled - began),
+        "rollouts_per_s": NUM_BATCHES * len(samples) / (settled - began),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -39,7 +40,7 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
     from rayrlhf.engines import Adapters, Sampling, VllmEngineConfig
     from rayrlhf.models.folder import skeleton
     from rayrlhf.models.lora import target_names
-    from rayrlhf.pool.leases import Assignment
+    from rayrlhf.pool.leases import Lease
     from rayrlhf.training.model_trainer import TrainingConfig
     from rayrlhf.training.parallel import Ranks
     from rayrlhf.types import Prompt, Sample
@@ -72,7 +73,7 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
         sampler.step()
         times.append(time.perf_counter())
         drawn = -sampler.tokens
-        sampler.add(Assignment(version, requests, sampling))
+        sampler.add(Lease(version, 0, requests, sampling, min_version=0, deadline=math.inf))
         while not sampler.step():
             pass
         tokens_per_s = (drawn + sampler.tokens) / (time.perf_counter() - times[-1])

@@ -10,16 +10,16 @@ from rayrlhf.config import Config
 
 
 class Autoscale(Config):
-    """Change the number of samplers, one at a time, by what the learners wait."""
+    """Change the number of samplers, one at a time, by how long the learners wait."""
 
     min_workers: PositiveInt = 1
     max_workers: PositiveInt
     interval_s: PositiveFloat = 60.0
     """How long to watch before each decision."""
     up_above: float = Field(default=0.5, gt=0, le=1)
-    """Add a sampler if the learners waited for more than this share of the time and no rollout was ahead of them."""
+    """Add a sampler if the learners waited for more than this share of the time and the pool was not ahead of them."""
     down_below: float = Field(default=0.1, ge=0, lt=1)
-    """Take one away if they waited for less than this share and nothing was left to draw."""
+    """Remove one if they waited for less than this share and nothing was left to generate."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Autoscale:
@@ -31,16 +31,16 @@ class Autoscale(Config):
 
     def decide(self, size: int, wait_share: float, outlook: Mapping[str, int]) -> int:
         """The size from now on. outlook: samples not yet taken that are `done`, `leased`, `pending`."""
-        to_draw = outlook["leased"] + outlook["pending"]
-        if wait_share > self.up_above and to_draw > outlook["done"]:
+        to_generate = outlook["leased"] + outlook["pending"]
+        if wait_share > self.up_above and to_generate > outlook["done"]:
             size += 1
-        elif wait_share < self.down_below and not to_draw:
+        elif wait_share < self.down_below and not to_generate:
             size -= 1
         return min(max(size, self.min_workers), self.max_workers)
 
 
 class WaitShare:
-    """The share of the time that somebody waited, window by window."""
+    """The share of the time spent waiting, window by window."""
 
     def __init__(self, now: float) -> None:
         self._window_began = now

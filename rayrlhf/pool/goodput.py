@@ -15,7 +15,7 @@ WAIT_FOR_ROOM = "wait_for_room"
 """Until the cluster can place the sampler."""
 START_UP = "start_up"
 DEAD = "dead"
-"""From a lost sampler's last word until it was given up, and until another one was started for it."""
+"""From a lost sampler's last report until its loss is noticed, and on until its replacement is started."""
 
 SAMPLER_ACTIVITIES = (
     GENERATE,
@@ -41,11 +41,11 @@ class Stopwatch:
 
     @property
     def activity(self) -> str:
-        """What it is now."""
+        """The current one."""
         return self._current[0]
 
     def switch(self, activity: str, now: float) -> None:
-        """From `now` on it is `activity`."""
+        """The activity from `now` on."""
         before, since = self._current
         self._current = (activity, now)
         self._past[before] += now - since

@@ -1,8 +1,8 @@
-"""The rollout pool: which sampler draws what, and which answers count. Pure: events and a clock in, commands out.
+"""The rollout pool: which sampler generates what, and which answers count. Pure: events and a clock in, commands out.
 
-Every group of samples is leased to one sampler. An answer counts only if its lease is still that sampler's, so what
-comes late, twice, or from a sampler that was given up is ignored; and only if none of its tokens is older than the
-order allows, else the group is leased again. A sampler gets leases only when its weights are new enough for them.
+Every group is leased to one sampler. An answer counts only if that sampler still holds the lease, so answers that come
+late, twice, or from a replaced sampler are ignored; and only if none of its tokens is older than the batch allows, else
+the group is leased again. A sampler gets a lease only when its weights are new enough for it.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayrlhf.pool.fleet import Fleet, Member, Patience
-from rayrlhf.pool.leases import Answer, Command, Deliver, Kill, Lease, Report, SampleBatch, Send
+from rayrlhf.pool.commands import Accept, Command, Deliver, Kill, Send
+from rayrlhf.pool.fleet import Fleet, Patience
+from rayrlhf.pool.leases import Answer, Group, Lease, Report, SampleBatch
 from rayrlhf.pool.ledger import Ledger, State
-from rayrlhf.types import Sample
+from rayrlhf.pool.member import Member
 
 QUEUED_AHEAD = 1.25
-"""Samples that a sampler may hold, as a multiple of what its engine works on: it never waits for the next lease."""
-
-Group = tuple[Sample, ...]
+"""Samples that a sampler may hold, as a multiple of its engine's slots: it never waits for the next lease."""
 
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """What the pool needs to know."""
+    """What the pool's logic is configured with."""
 
     num_samplers: int
     patience: Patience
     lease_s: float
     max_num_seqs: int
-    """Responses that one engine works on."""
+    """Responses that one engine generates at the same time."""
     max_pause_s: float
-    """A longer time between two events, ticks included, means that the pool stood still, not the samplers."""
+    """If two events, ticks included, are further apart, the pool itself stood still and no sampler is to blame."""
 
     @property
     def capacity(self) -> int:
@@ -43,15 +42,16 @@ class PoolSettings:
 
 @dataclass
 class Progress:
-    """How far an order is."""
+    """A batch in flight."""
 
-    order: SampleBatch
+    batch: SampleBatch
     pending: deque[Group]
     num_pending: int
-    """Samples of the groups that are pending."""
+    """Samples of the pending groups."""
     num_missing: int
     """Samples without an accepted answer."""
-    answers: list[Any] = field(default_factory=list)
+    rollouts: list[Any] = field(default_factory=list)
+    """Of the accepted groups."""
 
     def pop(self) -> Group:
         """The next group to lease."""
@@ -59,14 +59,14 @@ class Progress:
         self.num_pending -= len(group)
         return group
 
-    def give_back(self, group: Group) -> None:
-        """A group to lease again, before the others."""
+    def put_back(self, group: Group) -> None:
+        """Lease a group again, before the others."""
         self.pending.appendleft(group)
         self.num_pending += len(group)
 
 
 class Pool:
-    """Ledger, fleet and the orders under way. Each method is an event and gives the commands that follow from it."""
+    """Ledger, fleet and the batches in flight. Each event is a method that returns the commands that follow from it."""
 
     def __init__(self, settings: PoolSettings, now: float) -> None:
         self.settings = settings
@@ -74,31 +74,30 @@ class Pool:
         self.fleet = Fleet(settings.num_samplers, settings.patience, now)
         self.ignored: Counter[str] = Counter()
         """Answers that did not count, by reason."""
-        self._orders: dict[int, Progress] = {}
+        self._batches: dict[int, Progress] = {}
         self._taken: dict[int, SampleBatch] = {}
         self._next_lease = 0
         self._last_event = now
 
-    def submit(self, order: SampleBatch, now: float) -> list[Command]:
-        """Samples to draw."""
+    def submit(self, batch: SampleBatch, now: float) -> list[Command]:
+        """Samples to generate."""
         self._keep_time(now)
-        self.ledger.add((order.id, request.prompt.id, request.sample_id) for request in order.requests)
-        self._orders[order.id] = Progress(order, deque(order.groups()), len(order.requests), len(order.requests))
-        return self._go_on(now)
+        self.ledger.add(batch.keys)
+        self._batches[batch.id] = Progress(batch, deque(batch.groups()), len(batch.samples), len(batch.samples))
+        return self._react(now)
 
-    def take(self, order_id: int) -> list[Any]:
-        """The answers of an order that is complete; the pool keeps none of them."""
-        progress = self._orders.pop(order_id)
-        assert not progress.num_missing, f"order {order_id} still lacks {progress.num_missing} samples"
-        self._taken[order_id] = progress.order
-        return progress.answers
+    def take(self, batch_id: int) -> list[Any]:
+        """The rollouts of a complete batch, group by group; the pool keeps none of them."""
+        progress = self._batches.pop(batch_id)
+        assert not progress.num_missing, f"batch {batch_id} still lacks {progress.num_missing} samples"
+        self._taken[batch_id] = progress.batch
+        return progress.rollouts
 
-    def settle(self, order_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
-        """Say what became of a taken order's samples. rejected: reason by (prompt id, sample id)."""
-        order = self._taken.pop(order_id)
-        end = State.TRAINED if order.purpose == "train" else State.USED
-        for request in order.requests:
-            key = (order.id, request.prompt.id, request.sample_id)
+    def settle(self, batch_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
+        """Record what became of a taken batch's samples. rejected: reason by (prompt id, sample id)."""
+        batch = self._taken.pop(batch_id)
+        end = State.TRAINED if batch.purpose == "train" else State.USED
+        for key in batch.keys:
             reason = rejected.get(key[1:])
             if reason is None:
                 self.ledger.move([key], end)
@@ -106,71 +105,71 @@ class Pool:
                 self.ledger.reject([key], reason)
 
     def placed(self, member_id: int, now: float) -> list[Command]:
-        """The cluster found room for a sampler."""
+        """The cluster placed a sampler."""
         self._keep_time(now)
         self.fleet.placed(member_id, now)
-        return self._go_on(now)
+        return self._react(now)
 
     def up(self, member_id: int, now: float) -> list[Command]:
         """A sampler is ready."""
         self._keep_time(now)
         self.fleet.up(member_id, now)
-        return self._go_on(now)
+        return self._react(now)
 
     def heard(self, member_id: int, report: Report, now: float) -> list[Command]:
         """A report of a sampler."""
         self._keep_time(now)
         member = self.fleet.heard(member_id, report, now)
-        complete: list[Command] = []
+        accepted: list[Command] = []
         for answer in report.answers:
-            complete += self._accept(member, answer)
-        return [*complete, *self._go_on(now)]
+            accepted += self._accept(member, answer)
+        return [*accepted, *self._react(now)]
 
     def lost(self, member_id: int, why: str, now: float) -> list[Command]:
         """A sampler died."""
         self._keep_time(now)
-        self._give_up(member_id, why, now)
-        return self._go_on(now)
+        self._lose(member_id, why, now)
+        return self._react(now)
 
     def scale(self, num_samplers: int, now: float) -> list[Command]:
-        """Another number of samplers from now on."""
+        """Change the number of samplers."""
         self._keep_time(now)
         self.fleet.size = num_samplers
-        return self._go_on(now)
+        return self._react(now)
 
     def tick(self, now: float) -> list[Command]:
         """Time passed."""
         self._keep_time(now)
         commands: list[Command] = []
-        needed = min((p.order.min_version for p in self._orders.values() if p.pending), default=-1)
+        needed = min((p.batch.min_version for p in self._batches.values() if p.pending), default=-1)
         for member, why in [*self.fleet.overdue(now, needed)]:
-            self._give_up(member.id, why, now)
+            self._lose(member.id, why, now)
             commands.append(Kill(member.id, why))
-        commands += self._go_on(now)
+        commands += self._react(now)
         if failure := self.fleet.starved(now):
             commands.append(failure)
         return commands
 
     def outlook(self) -> dict[str, int]:
-        """Samples of orders that nobody has taken yet: complete, under way, waiting."""
-        rows = self._orders.values()
+        """Samples of batches not yet taken: those that are done, leased, pending."""
+        batches = self._batches.values()
         return {
-            "done": sum(len(progress.order.requests) - progress.num_missing for progress in rows),
-            "leased": sum(member.num_rows for member in self.fleet.members.values()),
-            "pending": sum(progress.num_pending for progress in rows),
+            "done": sum(len(progress.batch.samples) - progress.num_missing for progress in batches),
+            "leased": sum(member.num_samples for member in self.fleet.members.values()),
+            "pending": sum(progress.num_pending for progress in batches),
         }
 
     def _keep_time(self, now: float) -> None:
-        """Comes first in every event, so that nobody is judged by time in which the pool stood still."""
+        """Comes first in every event, so that no sampler is blamed for time in which the pool stood still."""
         paused, self._last_event = now - self._last_event, now
         if paused > self.settings.max_pause_s:
             self.fleet.skip(paused)
 
-    def _go_on(self, now: float) -> list[Command]:
-        """Comes last: the fleet first, since a sampler that was to leave may stay and take leases."""
+    def _react(self, now: float) -> list[Command]:
+        """Comes last in every event. The fleet first: a sampler that was leaving may stay and take leases."""
         return [*self.fleet.adjust(now), *self._dispatch(now)]
 
-    def _give_up(self, member_id: int, why: str, now: float) -> None:
+    def _lose(self, member_id: int, why: str, now: float) -> None:
         if member := self.fleet.remove(member_id, now, why):
             self._take_back(member)
 
@@ -180,55 +179,59 @@ class Pool:
             self.ignored["late"] += 1
             return
         member.drop(lease)
-        progress = self._orders[lease.order.id]
+        progress = self._batches[lease.batch_id]
         if not self._is_fresh(lease, answer):
             self.ignored["stale"] += 1
             self.ledger.move(lease.keys, State.PENDING)
-            progress.give_back(lease.requests)
+            progress.put_back(lease.samples)
             return
         self.ledger.move(lease.keys, State.DONE)
         self.fleet.answered(member)
-        progress.answers.append(answer.rollouts)
-        progress.num_missing -= len(lease.requests)
+        progress.rollouts.append(answer.rollouts)
+        progress.num_missing -= len(lease.samples)
+        yield Accept(lease.batch_id, answer.rollouts)
         if not progress.num_missing:
-            yield Deliver(lease.order.id)
+            yield Deliver(lease.batch_id)
 
     def _lease(self, member: Member | None, answer: Answer) -> Lease | None:
-        """The lease that an answer is for, if it still is that sampler's."""
+        """The lease that an answer is for, if that sampler still holds it."""
         return None if member is None else member.leases.get(answer.lease_id)
 
     def _is_fresh(self, lease: Lease, answer: Answer) -> bool:
-        """Whether none of its tokens is older than its order allows."""
-        return answer.oldest_version >= lease.order.min_version
+        """Whether none of its tokens is older than its batch allows."""
+        return answer.oldest_version >= lease.min_version
 
     def _take_back(self, member: Member) -> None:
         for lease in reversed(member.leases.values()):
             self.ledger.move(lease.keys, State.PENDING)
-            self._orders[lease.order.id].give_back(lease.requests)
+            self._batches[lease.batch_id].put_back(lease.samples)
 
     def _dispatch(self, now: float) -> Iterable[Command]:
-        """Lease what is pending, earlier steps first, each group to the sampler with the fewest tokens to draw.
+        """Lease what is pending, earlier steps first, each group to the sampler with the fewest tokens to generate.
 
-        A sampler that has no room for a step's next group gets none of a later step: large groups would never fit. None
-        gets more than its share of all that is left, so that those whose weights come a little later find theirs.
+        A sampler without room for a step's next group gets none of a later step, else large groups would never fit.
+        None gets more than its share of all that is left, so that those whose weights arrive later find theirs.
         """
-        waiting = sorted((p for p in self._orders.values() if p.pending), key=lambda p: (p.order.step, p.order.id))
+        waiting = sorted((p for p in self._batches.values() if p.pending), key=lambda p: (p.batch.step, p.batch.id))
         free = self.fleet.ready
         if not waiting or not free:
             return
-        left = sum(progress.num_pending for progress in waiting) + sum(member.num_rows for member in free)
+        left = sum(progress.num_pending for progress in waiting) + sum(member.num_samples for member in free)
         share = left // len(free)
         sent: dict[Member, list[Lease]] = {}
         for progress in waiting:
-            able = [member for member in free if member.version >= progress.order.min_version]
+            batch = progress.batch
+            able = [member for member in free if member.version >= batch.min_version]
             while progress.pending:
                 most = min(self.settings.capacity - len(progress.pending[0]), share)
-                with_room = [member for member in able if member.num_rows <= most or not member.num_rows]
+                with_room = [member for member in able if member.num_samples <= most or not member.num_samples]
                 if not with_room:
-                    free = [member for member in free if member.version < progress.order.min_version]
+                    free = [member for member in free if member.version < batch.min_version]
                     break
                 member = min(with_room, key=_load)
-                lease = Lease(self._next_lease, progress.order, progress.pop(), now + self.settings.lease_s)
+                deadline = now + self.settings.lease_s
+                group = progress.pop()
+                lease = Lease(self._next_lease, batch.id, group, batch.sampling, batch.min_version, deadline)
                 self._next_lease += 1
                 self.ledger.move(lease.keys, State.LEASED)
                 member.take(lease)

@@ -58,6 +58,8 @@ class RunActors:
             role = waiting.pop(done[0])
             wait_for(done, f"{role} to start", limit)
             ready[role] = time.monotonic() - started
+        if self.config.reward.source.scores_texts:
+            self.pool.score_early.remote(self.groups["reward"].hosts)
         return ready
 
     def _start(self, role: RoleSpec, factory: RoleFactory) -> ActorGroup:

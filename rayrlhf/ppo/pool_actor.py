@@ -1,4 +1,4 @@
-"""The `RolloutPool` actor: the pool's logic at work on the cluster, and what the loop and the command line ask it."""
+"""The `RolloutPool` actor: runs the pool on the cluster, and answers the loop and the command line."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from rayrlhf.run_directory import runs_root
 from rayrlhf.types import Rollouts
 
 NAMESPACE = "rayrlhf"
-"""Where a run's pool is found by the run's name."""
+"""Ray namespace in which a run's pool is found by the run's name."""
 ANSWER_S = 30.0
 END_S = 5.0
 
 
 @dataclass(frozen=True)
 class LoopStatus:
-    """Where the loop is."""
+    """The progress of the loop."""
 
     step: int
     """Steps done."""
     num_steps: int
     version: int
-    """Newest published weights."""
+    """Of the newest published weights."""
     seconds: Mapping[str, float]
     """Of the learners, by activity."""
 
@@ -51,7 +51,7 @@ def actor_name(run: str) -> str:
 class RolloutPool:
     """One per run; it owns the sampler processes.
 
-    A response counts once this actor holds its tokens, so no node's death can take it back.
+    A response counts once this actor holds its tokens, so no later loss of a node can undo it.
     """
 
     def __init__(self, settings: PoolSettings, launcher: Launcher, config: RolloutsConfig) -> None:
@@ -60,37 +60,47 @@ class RolloutPool:
         self._began = 0.0
         self._loop = LoopStatus(step=0, num_steps=0, version=-1, seconds={})
         self._lines: list[str] = []
+        self._rewarders: list[Any] = []
 
     async def ready(self) -> None:
-        """Start the samplers; answers once those that have a place are ready."""
+        """Start the samplers; returns once those that the cluster has placed are ready."""
         self._began = time.monotonic()
         self._pool = Pool(self._settings, self._began)
-        self._runner = Runner(self._pool, self._launcher, self._config.autoscale, self._lines.append)
+        self._runner = Runner(
+            self._pool, self._launcher, self._config.autoscale, self._lines.append, on_group=self._begin_scoring
+        )
         await self._runner.ready()
 
-    async def submit(self, order: SampleBatch) -> None:
-        """Have an order drawn."""
-        self._running.submit(order)
+    async def score_early(self, rewarders: list[Any]) -> None:
+        """From now on send each accepted group to the rewarder that will score it.
 
-    async def take(self, order_id: int) -> tuple[Status, Rollouts]:
-        """An order's rollouts, once all are there, ordered by (prompt id, sample id)."""
-        parts = await self._running.take(order_id)
-        return self._status(), Rollouts.concat(parts)
+        All samples of a prompt go to rewarder `prompt id % len(rewarders)`. Nothing is sent while there are none.
+        """
+        self._rewarders = rewarders
 
-    async def settle(self, order_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
-        """Say what became of the samples of an order that was taken."""
-        self._pool.settle(order_id, rejected)
+    async def submit(self, batch: SampleBatch) -> None:
+        """Have a batch generated."""
+        self._running.submit(batch)
+
+    async def take(self, batch_id: int) -> tuple[Status, Rollouts]:
+        """A batch's rollouts, once it is complete, sorted by (prompt id, sample id)."""
+        groups = await self._running.take(batch_id)
+        return self._status(), Rollouts.concat(groups)
+
+    async def settle(self, batch_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
+        """Record what became of the samples of a taken batch. rejected: reason by (prompt id, sample id)."""
+        self._pool.settle(batch_id, rejected)
 
     async def published(self, version: int) -> None:
-        """There are newer weights."""
+        """Newer weights were published."""
         self._loop = replace(self._loop, version=version)
 
     async def at(self, step: int, num_steps: int, seconds: Mapping[str, float]) -> None:
-        """Where the loop is now."""
+        """The loop's progress."""
         self._loop = replace(self._loop, step=step, num_steps=num_steps, seconds=seconds)
 
     async def scale(self, num_samplers: int) -> int:
-        """Another number of samplers from now on. Returns how many there were to be."""
+        """Change the number of samplers. Returns the previous one."""
         before = self._pool.fleet.size
         self._running.scale(num_samplers)
         return before
@@ -100,7 +110,7 @@ class RolloutPool:
         return self._loop, self._status()
 
     async def lines(self) -> list[str]:
-        """What happened since the last call, for people."""
+        """Log lines since the last call."""
         lines, self._lines[:] = list(self._lines), []
         return lines
 
@@ -109,10 +119,16 @@ class RolloutPool:
         if self._runner is not None:
             self._runner.close()
 
+    def _begin_scoring(self, batch_id: int, rollouts: Rollouts) -> None:
+        """Fire and forget: the loop still asks for every score, so a call that fails costs nothing but time."""
+        if self._rewarders:
+            rank = int(rollouts.prompt_ids[0]) % len(self._rewarders)
+            self._rewarders[rank].call.remote("begin", rollouts=rollouts)
+
     @property
     def _running(self) -> Runner:
         if self._runner is None:
-            raise UserError("the run is just starting: ask again")
+            raise UserError("the run is still starting: try again in a moment")
         return self._runner
 
     def _status(self) -> Status:
@@ -129,13 +145,13 @@ class RolloutPool:
 
 
 def check_not_alive(run: str) -> None:
-    """Raises UserError if a run of this name is alive on this cluster: two would write into one folder."""
+    """Raises UserError if a run of this name is alive on this cluster: both would write into one folder."""
     if run in _alive():
         raise UserError(f"a run named {run!r} is alive on this cluster: choose another run.name, or end its job")
 
 
 def start_pool(config: PPOConfig, launcher: Launcher) -> Any:
-    """The actor of a run, found by the run's name."""
+    """Start a run's pool; it is found by the run's name."""
     sampler, name = config.sampler, config.run.name
     settings = config.rollouts.pool(sampler.num_workers, sampler.engine.max_num_seqs, config.timeouts.start_s)
     return RolloutPool.options(name=actor_name(name), namespace=NAMESPACE).remote(  # type: ignore[attr-defined]
@@ -144,7 +160,7 @@ def start_pool(config: PPOConfig, launcher: Launcher) -> Any:
 
 
 def end_pool(pool: Any, run: str) -> None:
-    """End a run's samplers and its pool, and wait until the name is free for the next run."""
+    """End a run's samplers and its pool, and wait until its name is free for the next run."""
     with contextlib.suppress(ray.exceptions.RayError):
         ray.get(pool.close.remote(), timeout=END_S)
     ray.kill(pool)
@@ -154,7 +170,7 @@ def end_pool(pool: Any, run: str) -> None:
 
 
 def scale(run: str, num_samplers: int) -> int:
-    """Have a run that is alive use `num_samplers` from now on; how many it was to use before. Raises UserError."""
+    """Change the number of samplers of a run that is alive; returns the previous one. Raises UserError."""
     if num_samplers < 1:
         raise UserError(f"cannot scale to {num_samplers} samplers: a run needs 1 or more; to end it, end its job")
     pool = _find(run)
@@ -175,7 +191,7 @@ def _find(run: str) -> Any:
         return ray.get_actor(actor_name(run), namespace=NAMESPACE)
     folder = runs_root() / run
     if (folder / "config.yaml").exists():
-        raise UserError(f"run {run!r} is not alive on this cluster: it has ended; its figures are in {folder}")
+        raise UserError(f"run {run!r} is not alive on this cluster: it has ended; its metrics are in {folder}")
     raise UserError(f"there is no run {run!r} in {runs_root()}; alive on this cluster: {', '.join(_alive()) or 'none'}")
 
 

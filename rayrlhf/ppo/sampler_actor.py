@@ -1,4 +1,4 @@
-"""Sampler processes on the cluster: how one is placed, started, asked and ended."""
+"""Sampler processes on the cluster: how one is placed, started, called and ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rayrlhf.cluster.actor_group import environment
 from rayrlhf.cluster.placement import Reservation, Resources, Seat
 from rayrlhf.cluster.processes import ProcessId
-from rayrlhf.pool.leases import Assignment, Report
+from rayrlhf.pool.leases import Lease, Report
 from rayrlhf.pool.runner import LinkError
 from rayrlhf.workers.sampler_loop import SamplerLoop
 
@@ -30,26 +30,26 @@ class Whereabouts:
 
 @ray.remote(max_concurrency=4)
 class SamplerHost:
-    """An actor that holds one sampler. Its calls run in threads beside the one that steps the engine."""
+    """An actor that holds one sampler. Its calls run in other threads than the one that steps the engine."""
 
     def __init__(self) -> None:
         self._loop: SamplerLoop | None = None
 
     def whereabouts(self) -> Whereabouts:
-        """Answers once the process is there."""
+        """Returns once the process runs."""
         return Whereabouts(ray.get_runtime_context().get_node_id(), ProcessId.of(psutil.Process(os.getpid())))
 
     def start(self, factory: Callable[[], SamplerLoop], num_threads: int) -> None:
-        """Load the engine and begin."""
+        """Load the engine and start its threads."""
         import torch
 
         torch.set_num_threads(num_threads)
         self._loop = factory()
 
-    def assign(self, assignments: tuple[Assignment, ...]) -> None:
-        """Hand over leases."""
+    def assign(self, leases: tuple[Lease, ...]) -> None:
+        """See `SamplerLoop.assign`."""
         assert self._loop is not None
-        self._loop.assign(assignments)
+        self._loop.assign(leases)
 
     def report(self, timeout_s: float) -> Report:
         """See `SamplerLoop.report`."""
@@ -59,38 +59,38 @@ class SamplerHost:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _end(process: ProcessId) -> None:
-    """End a process of this node that may not be able to end itself: one that hangs, or is stopped."""
+    """Kill a process of this node that may not be able to end itself, since it hangs or was stopped."""
     if found := process.find():
         with contextlib.suppress(psutil.NoSuchProcess):
             found.kill()
 
 
 class RayLink:
-    """One `SamplerHost` as the pool's driver sees it."""
+    """The pool's `Link` to one `SamplerHost`."""
 
     def __init__(self, host: Any, start: tuple[Callable[[], SamplerLoop], int], release: Callable[[], None]) -> None:
         self._host, self._start, self._release = host, start, release
         self.whereabouts: Whereabouts | None = None
 
     async def placed(self) -> None:
-        """Its actor runs."""
+        """Wait until its actor runs."""
         self.whereabouts = await _answer(self._host.whereabouts.remote())
 
     async def ready(self) -> None:
-        """Its engine is loaded."""
+        """Wait until its engine is loaded."""
         await _answer(self._host.start.remote(*self._start))
 
-    async def assign(self, assignments: tuple[Assignment, ...]) -> None:
-        """Hand it leases."""
-        await _answer(self._host.assign.remote(assignments))
+    async def assign(self, leases: tuple[Lease, ...]) -> None:
+        """Send it leases."""
+        await _answer(self._host.assign.remote(leases))
 
     async def report(self, timeout_s: float) -> Report:
-        """Its news."""
+        """Long-poll for its next report."""
         report: Report = await _answer(self._host.report.remote(timeout_s))
         return report
 
     def kill(self) -> None:
-        """End its process on whatever node it is, and free its seat."""
+        """End its process, on whatever node it runs, and free its seat."""
         ray.kill(self._host)
         if self.whereabouts is not None:
             there = NodeAffinitySchedulingStrategy(node_id=self.whereabouts.node, soft=False)

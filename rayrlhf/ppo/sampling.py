@@ -13,7 +13,7 @@ from rayrlhf.algorithms.grpo import DynamicSampling, GroupAlgorithm
 from rayrlhf.cluster.actor_group import WorkerError, wait_for
 from rayrlhf.engines import Sampling
 from rayrlhf.pool.leases import Purpose, SampleBatch
-from rayrlhf.pool.requests import step_requests
+from rayrlhf.pool.samples import step_samples
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.handles import Collected, Credit, Reward, Weights
 from rayrlhf.types import Prompt, Sample
@@ -63,7 +63,7 @@ class Samplers:
         for batch in collected.batches:
             rejected: dict[Key, str] = {}
             if ends is not None:
-                keys = [(sample.prompt.id, sample.sample_id) for sample in batch.requests]
+                keys = [(sample.prompt.id, sample.sample_id) for sample in batch.samples]
                 rejected = {key: why for key in keys if (why := ends.get(key, "its group's scores do not differ"))}
             self._pool.settle.remote(batch.id, rejected)
         if collected.greedy is not None:
@@ -101,12 +101,12 @@ class Samplers:
                 raise WorkerError(
                     f"waited {limit:g} s for rollouts: raise timeouts.step_s, or look at `rayrlhf status`"
                 )
-        return Collected(rollouts, len(batch.requests), self._wait(status, "rollouts"), (batch,))
+        return Collected(rollouts, len(batch.samples), self._wait(status, "rollouts"), (batch,))
 
     def _order_step(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
         """The samples of a step's batch `turn`, and if the algorithm needs them a greedy one for each prompt."""
         config = self._config
-        samples = step_requests(
+        samples = step_samples(
             self._prompts,
             step * config.algorithm.draws_per_step + turn,
             config.batch_size,

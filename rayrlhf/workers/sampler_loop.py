@@ -1,4 +1,4 @@
-"""A sampler at work: one thread steps its engine, one fetches weights, and others hand in leases and take answers."""
+"""A sampler's threads: one steps its engine, one fetches weights, and callers' threads add leases and read reports."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from rayrlhf.pool.leases import Answer, Assignment, Report
+from rayrlhf.pool.leases import Answer, Lease, Report
 from rayrlhf.weights.store import Published
 from rayrlhf.workers.sampler import Sampler, Weights
 
 
 class WeightSource(Protocol):
-    """Where a sampler finds weights."""
+    """Where a sampler gets its weights."""
 
     def newest(self, min_version: int) -> Published | None:
-        """The newest version, waiting for one of at least `min_version`; None if none came for a while."""
+        """Wait for a version of at least `min_version` and return the newest; None if there was none for a while."""
         ...
 
     def fetch(self, published: Published) -> Weights | None:
-        """Its weights; None if they are gone."""
+        """The weights of a version; None if they are gone."""
         ...
 
 
 class SamplerLoop:
-    """Runs a sampler until its process ends. Fetching overlaps with drawing; only loading comes between two steps."""
+    """Runs a sampler until its process ends. It generates while it fetches; only loading comes between two steps."""
 
     def __init__(self, sampler: Sampler, source: WeightSource) -> None:
         self._sampler, self._source = sampler, source
         self._changed = threading.Condition()
-        self._assigned: list[Assignment] = []
+        self._assigned: list[Lease] = []
         self._fetched: Weights | None = None
         self._is_fetching = False
         self._answers: list[Answer] = []
         self._has_news = False
         self._error: BaseException | None = None
-        for work in (self._draw, self._fetch):
+        for work in (self._generate, self._fetch):
             threading.Thread(target=self._guard, args=(work,), daemon=True, name=work.__name__).start()
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
-        """Leases to answer."""
+    def assign(self, leases: Sequence[Lease]) -> None:
+        """More leases to answer."""
         with self._changed:
-            self._assigned.extend(assignments)
+            self._assigned.extend(leases)
             self._changed.notify_all()
 
     def report(self, timeout_s: float) -> Report:
-        """What happened since the last report, as soon as there is something, or after `timeout_s`.
+        """Long-poll for what is new since the last report: returns at the next news, or after `timeout_s`.
 
-        Raises whatever ended one of the threads.
+        Raises the error that ended one of the threads, if any.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._has_news or self._error is not None, timeout_s)
@@ -74,15 +74,15 @@ class SamplerLoop:
                 self._error = error
                 self._changed.notify_all()
 
-    def _draw(self) -> None:
+    def _generate(self) -> None:
         sampler = self._sampler
         while True:
             with self._changed:
                 while not (sampler.has_work or self._assigned or self._fetched):
                     sampler.rest(for_weights=self._is_fetching)
                     self._changed.wait()
-                for assignment in self._assigned:
-                    sampler.add(assignment)
+                for lease in self._assigned:
+                    sampler.add(lease)
                 self._assigned.clear()
                 if self._fetched is not None:
                     sampler.offer(self._fetched)

@@ -1,4 +1,4 @@
-"""Fake samplers in a fake cluster: they do what the pool's commands say, unless a fault comes between."""
+"""Fake samplers in a fake cluster: they carry out the pool's commands, unless a fault interferes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fault_plan import HEARTBEAT_S, LEASE_S, SILENCE_S, Plan
-from oracle import Drawn
+from oracle import Sampled
 from timeline import Timeline
 
 from rayrlhf.pool import goodput
@@ -37,20 +37,20 @@ class FakeSampler:
     is_up: bool = False
     ended: bool = False
     frozen_until: float = 0.0
-    """It does nothing before; infinity is a SIGSTOP that nobody takes back."""
+    """It does nothing before; infinity is a SIGSTOP that nobody undoes."""
     version: int = -1
     is_loading: bool = False
     queue: deque[Lease] = field(default_factory=deque)
-    drawing: Lease | None = None
+    generating: Lease | None = None
     versions: list[int] = field(default_factory=list)
-    """Of the response that it draws."""
+    """That generated its current response so far."""
     unsent: list[Answer] = field(default_factory=list)
     watch: goodput.Stopwatch | None = None
     num_reports: int = 0
 
 
 class Cluster:
-    """All sampler processes, dead ones too, and the wires to them."""
+    """All sampler processes, including dead ones, and the network to them."""
 
     def __init__(self, plan: Plan, rng: random.Random, time: Timeline, pool: PoolProcess) -> None:
         self.samplers: dict[int, FakeSampler] = {}
@@ -93,7 +93,7 @@ class Cluster:
         return self._time.now < self._plan.faults_end and not self._plan.hopeless
 
     def _inside(self, sampler: FakeSampler, seconds: float, act: Callable[..., None], *args: Any) -> None:
-        """Something that a sampler's process does, unless it is dead, and not while it is frozen."""
+        """Schedule what a sampler's process does: never once it is dead, and not while it is frozen."""
         self._time.after(seconds, self._in_process, sampler, act, args)
 
     def _in_process(self, sampler: FakeSampler, act: Callable[..., None], args: tuple[Any, ...]) -> None:
@@ -126,7 +126,7 @@ class Cluster:
     def _report(self, sampler: FakeSampler) -> None:
         assert sampler.watch is not None
         answers, sampler.unsent = tuple(sampler.unsent), []
-        report = Report(sampler.version, answers, sampler.drawing is not None, sampler.watch.seconds(self._time.now))
+        report = Report(sampler.version, answers, sampler.generating is not None, sampler.watch.seconds(self._time.now))
         sampler.num_reports += 1
         luck = self._rng.random() if self._faulty else 1.0
         drop = self._plan.drop
@@ -147,7 +147,7 @@ class Cluster:
         if self._plan.hopeless == "every load crashes":
             self._crash(sampler)
         elif self._plan.hopeless == "every load hangs" or (self._faulty and self._rng.random() < 0.08):
-            self._time.note("fault", f"sampler {sampler.id} loads for ever")
+            self._time.note("fault", f"sampler {sampler.id} loads forever")
         else:
             self._inside(sampler, self._rng.uniform(0.05, 1), self._end_load, self.published)
 
@@ -165,31 +165,31 @@ class Cluster:
 
     def _receive(self, sampler: FakeSampler, leases: tuple[Lease, ...]) -> None:
         sampler.queue.extend(leases)
-        self._draw(sampler)
+        self._generate(sampler)
 
-    def _draw(self, sampler: FakeSampler) -> None:
+    def _generate(self, sampler: FakeSampler) -> None:
         assert sampler.watch is not None
-        if sampler.drawing is not None:
+        if sampler.generating is not None:
             return
         sampler.watch.switch(goodput.GENERATE if sampler.queue else goodput.WAIT_FOR_PROMPTS, self._time.now)
         if sampler.queue:
-            sampler.drawing, sampler.versions = sampler.queue.popleft(), [sampler.version]
-            self._inside(sampler, self._rng.uniform(0.2, 2.5), self._drawn)
+            sampler.generating, sampler.versions = sampler.queue.popleft(), [sampler.version]
+            self._inside(sampler, self._rng.uniform(0.2, 2.5), self._generated)
 
-    def _drawn(self, sampler: FakeSampler) -> None:
-        lease, versions = sampler.drawing, tuple(sampler.versions)
+    def _generated(self, sampler: FakeSampler) -> None:
+        lease, versions = sampler.generating, tuple(sampler.versions)
         assert lease is not None
-        rollouts = tuple(Drawn(key, sampler.id, lease.id, versions) for key in lease.keys)
-        sampler.drawing = None
+        rollouts = tuple(Sampled(key, sampler.id, lease.id, versions) for key in lease.keys)
+        sampler.generating = None
         sampler.unsent.append(Answer(lease.id, min(versions), rollouts))
         if self._rng.random() < 0.8:
             self._report(sampler)
-        self._draw(sampler)
+        self._generate(sampler)
 
     # Faults.
 
     def go_wrong(self) -> None:
-        """A fault, from time to time, until the plan's faults end."""
+        """A fault now and then, until the plan's faults end."""
         if not self._faulty:
             return
         self._time.after(self._rng.expovariate(1 / self._plan.fault_every), self.go_wrong)
@@ -209,7 +209,7 @@ class Cluster:
         sampler.ended = True
 
     def _crash(self, sampler: FakeSampler) -> None:
-        """Its process dies. Mostly the pool is told; else it notices that nothing comes any more."""
+        """Its process dies. Mostly the pool is told; else it notices that no more reports come."""
         self._time.note("fault", f"sampler {sampler.id} crashes")
         sampler.ended = True
         if self._rng.random() < 0.7 or not sampler.is_placed:
@@ -221,7 +221,7 @@ class Cluster:
         self._time.note("fault", f"sampler {sampler.id} freezes until {sampler.frozen_until:.1f}")
 
     def _lose_weights(self, sampler: FakeSampler) -> None:
-        """Its engine comes back with older ones."""
+        """Its engine returns to older ones."""
         if sampler.is_up:
             version = self._rng.randint(-1, sampler.version)
             self._time.note("fault", f"sampler {sampler.id} falls back to version {version}")

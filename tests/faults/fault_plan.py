@@ -1,4 +1,4 @@
-"""What a seed of the simulation stands for, and the time limits that all seeds share."""
+"""What a seed of the simulation means, and the time limits that all seeds share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BOUND_S = 600.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What a seed stands for."""
+    """What a seed means."""
 
     num_samplers: int
     max_num_seqs: int
@@ -28,15 +28,15 @@ class Plan:
     drop: float
     """Share of reports that are lost; the same share arrives twice, and late."""
     kill_delay: float
-    """Until a sampler that is given up really ends: it answers late."""
+    """Until a killed sampler really ends: it answers late."""
     lag: float
     """Until a sampler sees new weights, at most."""
     hopeless: str
-    """Why the run cannot succeed and must be ended with a message; mostly empty."""
+    """Why the run cannot succeed and must end with a message; mostly empty."""
 
     @staticmethod
     def draw(rng: random.Random) -> Plan:
-        """A plan at random."""
+        """A random plan."""
         hopeless = rng.choices(
             ["", "no room", "every start crashes", "every load crashes", "every load hangs"], [92, 2, 2, 2, 2]
         )[0]

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rayrlhf.pool.fleet import Member, Phase
 from rayrlhf.pool.leases import Lease, Report, SampleBatch
 from rayrlhf.pool.ledger import Key
+from rayrlhf.pool.member import Member, Phase
 from rayrlhf.pool.pool import Pool, PoolSettings
 
 
 class BrokenRule(AssertionError):
-    """The pool did what it must never do, or left undone what it has to do."""
+    """The pool did what it must never do, or did not do what it must."""
 
 
 def require(holds: bool, rule: str) -> None:
@@ -23,14 +23,14 @@ def require(holds: bool, rule: str) -> None:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One response as a fake sampler makes it: what it is for, who drew it, under which lease, with which weights."""
+class Sampled:
+    """One response of a fake sampler: its sample, sampler, lease and weights."""
 
     key: Key
     member: int
     lease_id: int
     versions: tuple[int, ...]
-    """Of its tokens, the first to the last."""
+    """Of its tokens, from the first to the last."""
 
 
 @dataclass
@@ -41,11 +41,11 @@ class Entry:
     version: int = -1
     made: int = -1
     """Number of the newest report that arrived."""
-    fruitful: bool = False
+    has_answered: bool = False
     quiet_since: float = 0.0
-    """Its last sign of life, later by what nobody is to blame for."""
+    """Its last sign of life, moved on by the time that nobody is to blame for."""
     leased_at: dict[int, float] = field(default_factory=dict)
-    """When each of its leases was given, by id."""
+    """When each of its leases was granted, by id."""
 
 
 class Books:
@@ -54,15 +54,17 @@ class Books:
     def __init__(self, size: int, settings: PoolSettings) -> None:
         self.size = size
         self.members: dict[int, Entry] = {}
-        self.orders: dict[int, SampleBatch] = {}
+        self.batches: dict[int, SampleBatch] = {}
         self.missing: dict[int, set[Key]] = {}
-        self.accepted: dict[int, list[Drawn]] = {}
+        self.accepted: dict[int, list[Sampled]] = {}
         self.leases: dict[int, tuple[int, Lease]] = {}
-        """Member and lease by lease id, as long as it is held."""
+        """Member and lease by lease id, as long as the lease is held."""
         self.ends: Counter[str] = Counter()
-        self.num_ordered = 0
+        self.num_submitted = 0
         self._settings = settings
         self._patience = settings.patience
+        self._to_announce: Counter[Sampled] = Counter()
+        """Accepted, and not announced yet."""
         self._held: dict[Key, int] = {}
         self._used_ids: set[int] = set()
         self._failures, self._first_of_row, self._num_started = 0, 0, 0
@@ -80,10 +82,10 @@ class Books:
                 entry.quiet_since += excused
                 entry.leased_at = {lease_id: at + excused for lease_id, at in entry.leased_at.items()}
 
-    def ordered(self, order: SampleBatch) -> None:
-        keys = {(order.id, request.prompt.id, request.sample_id) for request in order.requests}
-        self.orders[order.id], self.missing[order.id], self.accepted[order.id] = order, keys, []
-        self.num_ordered += len(keys)
+    def submitted(self, batch: SampleBatch) -> None:
+        keys = {(batch.id, sample.prompt.id, sample.sample_id) for sample in batch.samples}
+        self.batches[batch.id], self.missing[batch.id], self.accepted[batch.id] = batch, keys, []
+        self.num_submitted += len(keys)
 
     def moved(self, member_id: int, stage: str) -> None:
         entry = self.members.get(member_id)
@@ -91,7 +93,7 @@ class Books:
             entry.stage, entry.quiet_since = stage, self._now
 
     def reported(self, member_id: int, made: int, report: Report) -> set[int]:
-        """Which orders are complete by this."""
+        """Returns the batches that this completes."""
         entry = self.members.get(member_id)
         if entry is None or entry.stage != "up":
             return set()
@@ -104,14 +106,15 @@ class Books:
                 continue
             _, lease = self.leases[answer.lease_id]
             self._free(answer.lease_id)
-            if min(min(drawn.versions) for drawn in answer.rollouts) < lease.order.min_version:
+            if min(min(sampled.versions) for sampled in answer.rollouts) < self.batches[lease.batch_id].min_version:
                 continue
-            entry.fruitful, self._failures = True, 0
-            self.accepted[lease.order.id] += answer.rollouts
-            missing = self.missing[lease.order.id]
+            entry.has_answered, self._failures = True, 0
+            self.accepted[lease.batch_id] += answer.rollouts
+            self._to_announce.update(answer.rollouts)
+            missing = self.missing[lease.batch_id]
             missing -= set(lease.keys)
             if not missing:
-                complete.add(lease.order.id)
+                complete.add(lease.batch_id)
         return complete
 
     def gone(self, member_id: int, was_lost: bool) -> None:
@@ -123,7 +126,7 @@ class Books:
             self._free(lease_id)
         if was_lost:
             self._dead += 1
-            if not entry.fruitful and member_id >= self._first_of_row:
+            if not entry.has_answered and member_id >= self._first_of_row:
                 self._failures += 1
                 self._first_of_row = self._num_started
 
@@ -135,41 +138,46 @@ class Books:
         self.members[member_id] = Entry(quiet_since=self._now)
 
     def sent(self, member_id: int, leases: tuple[Lease, ...], member: Member | None) -> None:
-        require(member is not None, f"sampler {member_id} is none of the fleet and got leases")
+        require(member is not None, f"sampler {member_id} is not in the fleet and got leases")
         require(member.phase is Phase.READY, f"sampler {member_id} is {member.phase} and got leases")
         entry = self.members[member_id]
         for lease in leases:
             about = f"lease {lease.id} to sampler {member_id}"
-            require(lease.id not in self._used_ids, f"{about}: its id was given out before")
+            batch = self.batches[lease.batch_id]
+            require(lease.id not in self._used_ids, f"{about}: its id was used before")
             require(
-                entry.version >= max(lease.order.min_version, 0),
-                f"{about}: version {entry.version} is too old for {lease.order.min_version}",
+                entry.version >= max(batch.min_version, 0),
+                f"{about}: version {entry.version} is too old for {batch.min_version}",
             )
-            require(len({request.prompt.id for request in lease.requests}) == 1, f"{about}: not one prompt's samples")
+            require(
+                (lease.sampling, lease.min_version) == (batch.sampling, batch.min_version),
+                f"{about}: its settings are not those of batch {batch.id}",
+            )
+            require(len({sample.prompt.id for sample in lease.samples}) == 1, f"{about}: not one prompt's samples")
             for key in lease.keys:
                 require(key not in self._held, f"{about}: {key} is held under lease {self._held.get(key)}")
-                require(key in self.missing[lease.order.id], f"{about}: {key} was answered before")
+                require(key in self.missing[lease.batch_id], f"{about}: {key} was answered before")
                 self._held[key] = lease.id
             self._used_ids.add(lease.id)
             self.leases[lease.id] = member_id, lease
             entry.leased_at[lease.id] = self._now
-        sizes = [len(lease.requests) for holder, lease in self.leases.values() if holder == member_id]
+        sizes = [len(lease.samples) for holder, lease in self.leases.values() if holder == member_id]
         require(len(sizes) == 1 or sum(sizes) <= self._settings.capacity, f"sampler {member_id} holds {sizes}")
 
     def killed(self, member_id: int, why: str) -> None:
         entry = self.members[member_id]
         quiet = self._now - entry.quiet_since
         deserved = {
-            "was made smaller": entry.stage != "up",
+            "was scaled down": entry.stage != "up",
             "was not ready": entry.stage == "starting" and quiet > self._patience.start_s,
-            "said nothing": entry.stage == "up" and quiet > self._patience.silence_s,
-            "kept a lease": self._now - min(entry.leased_at.values(), default=self._now) > self._settings.lease_s,
+            "sent no report": entry.stage == "up" and quiet > self._patience.silence_s,
+            "held a lease": self._now - min(entry.leased_at.values(), default=self._now) > self._settings.lease_s,
             "its weights": entry.stage == "up" and not entry.leased_at,
         }
         require(
             any(reason in why and holds for reason, holds in deserved.items()), f"sampler {member_id} was killed: {why}"
         )
-        self.gone(member_id, was_lost="was made smaller" not in why)
+        self.gone(member_id, was_lost="was scaled down" not in why)
 
     def deserves(self, failure: str) -> bool:
         """Whether the run had to be ended with this message."""
@@ -177,34 +185,47 @@ class Books:
             return self._failures >= self._patience.max_failures
         return self._now - self._room_at > self._patience.start_s
 
-    def taken(self, order_id: int, answers: list[tuple[Drawn, ...]]) -> list[Drawn]:
-        order = self.orders[order_id]
-        samples = [drawn for answer in answers for drawn in answer]
-        keys = sorted(drawn.key for drawn in samples)
-        ordered = sorted((order_id, request.prompt.id, request.sample_id) for request in order.requests)
-        require(keys == ordered, f"order {order_id} is not its samples, each once: {keys}")
-        for drawn in samples:
-            require(min(drawn.versions) >= order.min_version, f"{drawn} is too old for {order.min_version}")
-        require(
-            Counter(samples) == Counter(self.accepted.pop(order_id)), f"order {order_id} has answers that do not count"
-        )
-        return samples
+    def announced(self, batch_id: int, rollouts: tuple[Sampled, ...]) -> None:
+        for sampled in rollouts:
+            require(sampled.key[0] == batch_id, f"{sampled} was announced for batch {batch_id}")
+            require(self._to_announce[sampled] > 0, f"{sampled} was announced twice, or without being accepted")
+            self._to_announce[sampled] -= 1
 
-    def settled(self, order_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
-        order = self.orders.pop(order_id)
+    def delivered(self, batch_id: int) -> None:
+        late = [sampled for sampled in self._to_announce.elements() if sampled.key[0] == batch_id]
+        require(not late, f"batch {batch_id} was delivered before {late} were announced")
+
+    def taken(self, batch_id: int, groups: list[tuple[Sampled, ...]]) -> list[Sampled]:
+        batch = self.batches[batch_id]
+        responses = [sampled for group in groups for sampled in group]
+        keys = sorted(sampled.key for sampled in responses)
+        expected = sorted((batch_id, sample.prompt.id, sample.sample_id) for sample in batch.samples)
+        require(keys == expected, f"batch {batch_id} is not its samples, each once: {keys}")
+        for sampled in responses:
+            require(min(sampled.versions) >= batch.min_version, f"{sampled} is too old for {batch.min_version}")
+        require(
+            Counter(responses) == Counter(self.accepted.pop(batch_id)),
+            f"batch {batch_id} has answers that do not count",
+        )
+        return responses
+
+    def settled(self, batch_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
+        batch = self.batches.pop(batch_id)
         self.ends["rejected"] += len(rejected)
-        self.ends["trained" if order.purpose == "train" else "used"] += len(order.requests) - len(rejected)
-        del self.missing[order_id]
+        self.ends["trained" if batch.purpose == "train" else "used"] += len(batch.samples) - len(rejected)
+        del self.missing[batch_id]
 
     # After every event.
 
     def check(self, pool: Pool) -> None:
         """Compare with the pool's own numbers. Words are made only for a broken rule: this runs 10⁶ times."""
+        if self._to_announce.total():
+            raise BrokenRule(f"not announced at once: {+self._to_announce}")
         members = pool.fleet.members
         if members.keys() != self.members.keys():
             raise BrokenRule(f"samplers are {set(self.members)}, not {set(members)}")
         staying = sum(member.phase is not Phase.LEAVING for member in members.values())
-        require(staying <= self.size, f"{staying} samplers stay where {self.size} were asked for")
+        require(staying <= self.size, f"{staying} samplers stay where {self.size} were requested")
         self._dead = min(self._dead, self.size - staying)
         if not members or any(entry.stage != "placing" for entry in self.members.values()):
             self._room_at = self._now
@@ -214,7 +235,7 @@ class Books:
         expected = {
             "leased": len(self._held),
             "pending": num_open - len(self._held),
-            "done": self.num_ordered - num_ended - num_open,
+            "done": self.num_submitted - num_ended - num_open,
             **{end: self.ends[end] for end in ("trained", "used", "rejected")},
         }
         if counts != expected:

@@ -1,7 +1,7 @@
-"""A whole run of the rollout pool on a virtual clock, with every fault there is, from one seed.
+"""A whole run of the rollout pool on a virtual clock, with every kind of fault, from one seed.
 
 `python tests/faults/simulation.py SEED` replays a seed and prints what happened. Samplers, network, cluster and learner
-are fakes that take the pool's commands and give it events; the pool is the real one.
+are fakes that carry out the pool's commands and send it events; the pool is the real one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 from fake_cluster import Cluster
 from fault_plan import BOUND_S, LEASE_S, MAX_PAUSE_S, SILENCE_S, TICK_S, Plan
-from oracle import Books, BrokenRule, Drawn, require
+from oracle import Books, BrokenRule, Sampled, require
 from timeline import Timeline
 
 from rayrlhf.engines.base import Sampling
+from rayrlhf.pool.commands import Accept, Command, Deliver, Fail, Kill, Send, Start, Stop
 from rayrlhf.pool.fleet import Patience
-from rayrlhf.pool.leases import Command, Deliver, Fail, Kill, Report, SampleBatch, Send, Start, Stop
+from rayrlhf.pool.leases import Report, SampleBatch
 from rayrlhf.pool.pool import Pool, PoolSettings
 from rayrlhf.types import Prompt, Sample
 
@@ -40,12 +41,12 @@ class Simulation:
         self.pool = Pool(settings, 0.0)
         self.books = Books(plan.num_samplers, settings)
         self._step, self._last_event = 0, 0.0
-        self._num_orders, self._next_submit = 0, 0
+        self._num_batches, self._next_submit = 0, 0
         self._awaited: set[int] = set()
         self._complete: set[int] = set()
 
     def run(self) -> str:
-        """How it ended: finished, or failed as it should."""
+        """How it ended: finished, or failed as it had to."""
         self.time.after(0.0, self.time.arrive, self._tick)
         self.time.after(0.0, self.time.arrive, self._begin_step, 0)
         self.time.after(self.rng.expovariate(1 / self.plan.fault_every), self.cluster.go_wrong)
@@ -53,7 +54,7 @@ class Simulation:
             self.time.go_on()
             if self.time.now >= self.plan.faults_end + BOUND_S:
                 raise BrokenRule(f"no end: {self.pool.outlook()}, {self.books.members}")
-        require(not self.plan.hopeless or self.outcome == "failed", f"{self.plan.hopeless}, and yet it {self.outcome}")
+        require(not self.plan.hopeless or self.outcome == "failed", f"{self.plan.hopeless}, but it {self.outcome}")
         return self.outcome
 
     # The pool's process.
@@ -100,11 +101,11 @@ class Simulation:
         self.books.size = size
         self._obey(self.pool.scale(size, now))
 
-    def _submit(self, order: SampleBatch) -> None:
-        self.time.note("event", f"submit {order.id}, step {order.step}, from {order.min_version}, {order.purpose}")
+    def _submit(self, batch: SampleBatch) -> None:
+        self.time.note("event", f"submit {batch.id}, step {batch.step}, from {batch.min_version}, {batch.purpose}")
         now = self._clock()
-        self.books.ordered(order)
-        self._obey(self.pool.submit(order, now))
+        self.books.submitted(batch)
+        self._obey(self.pool.submit(batch, now))
 
     def _obey(self, commands: Sequence[Command], complete: set[int] | None = None) -> None:
         delivered = set()
@@ -123,10 +124,13 @@ class Simulation:
                 case Kill(member, why):
                     self.books.killed(member, why)
                     self.cluster.kill(member, after=self.plan.kill_delay)
-                case Deliver(order):
-                    delivered.add(order)
+                case Accept(batch_id, rollouts):
+                    self.books.announced(batch_id, rollouts)
+                case Deliver(batch_id):
+                    self.books.delivered(batch_id)
+                    delivered.add(batch_id)
                 case Fail(message):
-                    require(self.books.deserves(message), f"the run was ended without need: {message}")
+                    require(self.books.deserves(message), f"the run ended without need: {message}")
                     self.outcome = "failed"
                     return
         require(delivered == (complete or set()), f"delivered {delivered}, complete are {complete}")
@@ -139,44 +143,44 @@ class Simulation:
 
     def _begin_step(self, step: int) -> None:
         if step == self.plan.num_steps:
-            require(not self.books.orders, "orders are left")
+            require(not self.books.batches, "batches are left")
             self.scale(0)
             self._shut()
             return
         self._step = step
         self.cluster.publish(step)
         while self._next_submit <= min(step + self.plan.staleness, self.plan.num_steps - 1):
-            self._order(self._next_submit, max(0, self._next_submit - self.plan.staleness), "train")
+            self._sample(self._next_submit, max(0, self._next_submit - self.plan.staleness), "train")
             self._next_submit += 1
         if self.rng.random() < 0.2:
-            self._order(step, step, "evaluate")
-        self._awaited = {order.id for order in self.books.orders.values() if order.step == step}
+            self._sample(step, step, "evaluate")
+        self._awaited = {batch.id for batch in self.books.batches.values() if batch.step == step}
         self._try_step()
 
-    def _order(self, step: int, min_version: int, purpose: Any) -> None:
+    def _sample(self, step: int, min_version: int, purpose: Any) -> None:
         num_generations = self.plan.num_generations if purpose == "train" else 1
-        drawn: dict[int, int] = {}
-        requests = []
+        last_id: dict[int, int] = {}
+        samples = []
         for _ in range(self.plan.num_groups):
             prompt = self.rng.choice(PROMPTS)
             for _ in range(num_generations):
-                drawn[prompt.id] = drawn.get(prompt.id, -1) + 1
-                requests.append(Sample(prompt, drawn[prompt.id], seed=0))
-        self._num_orders += 1
-        self._submit(SampleBatch(self._num_orders, step, tuple(requests), SAMPLING, min_version, purpose))
+                last_id[prompt.id] = last_id.get(prompt.id, -1) + 1
+                samples.append(Sample(prompt, last_id[prompt.id], seed=0))
+        self._num_batches += 1
+        self._submit(SampleBatch(self._num_batches, step, tuple(samples), SAMPLING, min_version, purpose))
 
     def _try_step(self) -> None:
         if not self._awaited or not self._awaited <= self._complete:
             return
-        samples = {order: self.books.taken(order, self.pool.take(order)) for order in sorted(self._awaited)}
+        taken = {batch_id: self.books.taken(batch_id, self.pool.take(batch_id)) for batch_id in sorted(self._awaited)}
         self._awaited = set()
-        self.time.after(self.rng.uniform(0.2, 4), self.time.arrive, self._settle, samples)
+        self.time.after(self.rng.uniform(0.2, 4), self.time.arrive, self._settle, taken)
 
-    def _settle(self, samples: dict[int, list[Drawn]]) -> None:
-        for order, drawn in samples.items():
-            rejected = {one.key[1:]: "no reward" for one in drawn if self.rng.random() < 0.1}
-            self.pool.settle(order, rejected)
-            self.books.settled(order, rejected)
+    def _settle(self, taken: dict[int, list[Sampled]]) -> None:
+        for batch_id, responses in taken.items():
+            rejected = {sampled.key[1:]: "no reward" for sampled in responses if self.rng.random() < 0.1}
+            self.pool.settle(batch_id, rejected)
+            self.books.settled(batch_id, rejected)
         self.books.check(self.pool)
         self._begin_step(self._step + 1)
 

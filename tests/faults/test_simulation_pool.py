@@ -1,4 +1,4 @@
-"""Thousands of runs of the rollout pool in which everything goes wrong, and proof that they notice a broken pool."""
+"""Thousands of runs of the rollout pool in which everything goes wrong, and proof that they detect a broken pool."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,8 +7,10 @@ import pytest
 from oracle import BrokenRule
 from simulation import Plan, Simulation, simulate
 
-from rayrlhf.pool.fleet import Fleet, Member
+from rayrlhf.pool.commands import Accept
+from rayrlhf.pool.fleet import Fleet
 from rayrlhf.pool.ledger import Ledger, State
+from rayrlhf.pool.member import Member
 from rayrlhf.pool.pool import Pool
 
 pytestmark = pytest.mark.faults
@@ -50,15 +52,15 @@ FAULTS = (
     "crashes",
     "freezes until inf",
     "falls back to version",
-    "loads for ever",
+    "loads forever",
     "the pool stands still",
     "clock jumps",
     "scale",
-    "it said nothing",
+    "it sent no report",
     "it was not ready",
-    "it kept a lease",
+    "it held a lease",
     "its weights were still",
-    "the fleet was made smaller",
+    "the fleet was scaled down",
     "times in a row",
     "s for room for a sampler",
     "Stop(",
@@ -85,7 +87,7 @@ def any_lease(pool, member, answer):
 
 
 def whoever_answers(pool, member, answer, accept=Pool._accept):
-    keys = {drawn.key for drawn in answer.rollouts}
+    keys = {sampled.key for sampled in answer.rollouts}
     for holder in pool.fleet.members.values():
         for lease in holder.leases.values():
             if keys == set(lease.keys):
@@ -99,11 +101,11 @@ def drop_groups_of_lost_samplers(pool, member):
 
 
 def leave_leases(pool, member):
-    """As if nobody had told the pool that leases end with their sampler."""
+    """As if leases did not end with their sampler."""
 
 
 def believe_the_last_report(member, report, now):
-    member.heard, member.report = now, report
+    member.last_heard, member.report = now, report
 
 
 def count_without_ending(ledger, keys, reason):
@@ -114,6 +116,23 @@ def reject_as_trained(ledger, keys, reason):
     ledger.move(keys, State.TRAINED)
 
 
+def announce_nothing(pool, member, answer, accept=Pool._accept):
+    return [command for command in accept(pool, member, answer) if not isinstance(command, Accept)]
+
+
+def announce_twice(pool, member, answer, accept=Pool._accept):
+    for command in accept(pool, member, answer):
+        yield from [command] * (1 + isinstance(command, Accept))
+
+
+def announce_whatever_comes(pool, member, answer, accept=Pool._accept):
+    yield from [*accept(pool, member, answer)] or [Accept(answer.rollouts[0].key[0], answer.rollouts)]
+
+
+def announce_last(pool, member, answer, accept=Pool._accept):
+    return reversed([*accept(pool, member, answer)])
+
+
 MUTANTS = {
     "an answer counts for any lease of its sampler": (Pool, "_lease", any_lease),
     "an answer counts whoever gives it": (Pool, "_accept", whoever_answers),
@@ -121,7 +140,7 @@ MUTANTS = {
     "no answer is ever fresh": (Pool, "_is_fresh", lambda pool, lease, answer: False),
     "leases go to samplers of any version": (Member, "version", property(lambda member: 1_000)),
     "leases of lost samplers stay theirs": (Pool, "_take_back", leave_leases),
-    "groups of lost samplers are not drawn again": (Pool, "_take_back", drop_groups_of_lost_samplers),
+    "groups of lost samplers are not sampled again": (Pool, "_take_back", drop_groups_of_lost_samplers),
     "rejected samples never end": (Ledger, "reject", count_without_ending),
     "rejected samples count as trained": (Ledger, "reject", reject_as_trained),
     "leaving samplers get leases": (
@@ -135,6 +154,10 @@ MUTANTS = {
     "nobody is sent away": (Fleet, "_send_away", lambda fleet, number: []),
     "waiting for room has no end": (Fleet, "starved", lambda fleet, now: None),
     "silent seconds are not accounted": (Member, "unreported", lambda member, now: 0.0),
+    "accepted groups are not announced": (Pool, "_accept", announce_nothing),
+    "groups are announced twice": (Pool, "_accept", announce_twice),
+    "answers that do not count are announced": (Pool, "_accept", announce_whatever_comes),
+    "a batch is delivered before its last group is announced": (Pool, "_accept", announce_last),
     "the dead are not accounted": (Fleet, "_close_dead", lambda fleet, number, now: fleet._dead_since.clear()),
 }
 

@@ -1,4 +1,4 @@
-"""A virtual clock, and that of the pool's process, which may stand still or jump."""
+"""A virtual clock, and the clock of the pool's process, which may stand still or jump."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Timeline:
-    """What happens when. `trace` collects a line for everything noted."""
+    """What happens when. `trace` collects a line for each note."""
 
     def __init__(self, trace: list[str] | None) -> None:
         self.now = 0.0
@@ -19,7 +19,7 @@ class Timeline:
 
     @property
     def pool_now(self) -> float:
-        """By the clock of the pool's process."""
+        """On the clock of the pool's process."""
         return self.now + self._jumped
 
     def after(self, seconds: float, act: Callable[..., None], *args: Any) -> None:

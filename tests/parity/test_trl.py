@@ -32,7 +32,7 @@ def updates(tmp_path_factory) -> list[dict[str, Any]]:
 
 
 def credit(update: dict[str, Any]) -> tuple[TrainBatch, TrainBatch]:
-    """Our credit for TRL's rollouts, padded and ragged. Columns are the response's; a prompt token stands before them."""
+    """Our credit for TRL's rollouts, padded and ragged. Columns are the response's; a prompt token comes first."""
     lengths = (~update["padding_mask"]).sum(1).numpy()
     assert lengths.min() > 0 and len(set(lengths.tolist())) > 2
     count, width = update["padding_mask"].shape

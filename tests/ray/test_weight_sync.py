@@ -17,6 +17,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     With `lora` adapters are sent in place of weights. "cached again" are the prompt tokens whose keys and values the
     engine had when it drew with the same version once more, "cached anew" with the next one.
     """
+    import math
     import os
 
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
@@ -26,7 +27,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     from rayrlhf.engines import Adapters, Sampling, VllmEngineConfig
     from rayrlhf.models import LoraConfig, Policy
     from rayrlhf.models.lora import add_adapters, target_names
-    from rayrlhf.pool.leases import Assignment
+    from rayrlhf.pool.leases import Lease
     from rayrlhf.training.forward import row_tensors
     from rayrlhf.training.parallel import Ranks
     from rayrlhf.types import Prompt, Sample
@@ -63,7 +64,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
 
     def gap(version: int, num_steps_before: int = 0, then: Any = None) -> float:
         """Of tokens that `version` drew; `then` is called after so many steps."""
-        sampler.add(Assignment(0, tuple(requests), sampling))
+        sampler.add(Lease(0, 0, tuple(requests), sampling, min_version=0, deadline=math.inf))
         for _ in range(num_steps_before):
             assert not sampler.step()
         if then is not None:

@@ -121,7 +121,7 @@ PURE = (
     "rayrlhf.rewards",
     "rayrlhf.pool.goodput",
     "rayrlhf.pool.pool",
-    "rayrlhf.pool.requests",
+    "rayrlhf.pool.samples",
     "rayrlhf.run_directory",
     "rayrlhf.checkpoint",
     "rayrlhf.cluster.machine",

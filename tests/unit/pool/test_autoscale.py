@@ -6,18 +6,18 @@ from pydantic import ValidationError
 from rayrlhf.pool.autoscale import Autoscale, WaitShare
 
 EMPTY = {"done": 0, "leased": 0, "pending": 0}
-DRAWING = {"done": 10, "leased": 30, "pending": 20}
+GENERATING = {"done": 10, "leased": 30, "pending": 20}
 RULE = Autoscale(min_workers=2, max_workers=4)
 
 
 @pytest.mark.parametrize(
     ("size", "share", "outlook", "wanted"),
     [
-        (2, 0.9, DRAWING, 3),
-        (4, 0.9, DRAWING, 4),
+        (2, 0.9, GENERATING, 3),
+        (4, 0.9, GENERATING, 4),
         (3, 0.9, {"done": 50, "leased": 10, "pending": 0}, 3),  # what they wait for is nearly there
-        (3, 0.3, DRAWING, 3),
-        (3, 0.01, DRAWING, 3),  # nobody waits, but there is still something to draw
+        (3, 0.3, GENERATING, 3),
+        (3, 0.01, GENERATING, 3),  # nobody waits, but there is still something to generate
         (3, 0.01, EMPTY, 2),
         (2, 0.01, EMPTY, 2),
         (7, 0.3, EMPTY, 4),

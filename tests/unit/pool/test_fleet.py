@@ -1,12 +1,14 @@
-"""Which samplers there are, which are given up and when, and where their seconds go."""
+"""Which samplers run, which are replaced and when, and where their seconds go."""
 
 import itertools
 
 import pytest
 
 from rayrlhf.pool import goodput
-from rayrlhf.pool.fleet import LONGEST_PAUSE_S, Fleet, Patience, Phase
-from rayrlhf.pool.leases import Fail, Kill, Report, Start, Stop
+from rayrlhf.pool.commands import Fail, Kill, Start, Stop
+from rayrlhf.pool.fleet import LONGEST_BACKOFF_S, Fleet, Patience
+from rayrlhf.pool.leases import Report
+from rayrlhf.pool.member import Phase
 
 PATIENCE = Patience(start_s=60.0, silence_s=10.0, max_failures=3)
 
@@ -42,20 +44,20 @@ def fail_once(fleet: Fleet, now: float) -> None:
         fleet.remove(member_id, now, "it crashed")
 
 
-def test_as_many_samplers_start_as_were_asked_for_and_no_more():
+def test_as_many_samplers_start_as_were_requested_and_no_more():
     fleet = Fleet(3, PATIENCE, 0.0)
     assert adjusted(fleet, 0.0) == [Start(0), Start(1), Start(2)]
     assert adjusted(fleet, 0.0) == []
 
 
-def test_a_sampler_that_worked_is_replaced_at_once_under_a_new_number():
+def test_a_sampler_that_worked_is_replaced_at_once_under_a_new_id():
     fleet = fleet_of(2)
     fleet.answered(fleet.members[0])
     fleet.remove(0, 5.0, "it died")
     assert adjusted(fleet, 5.0) == [Start(2)]
 
 
-def test_samplers_that_never_answer_are_replaced_after_growing_pauses():
+def test_samplers_that_never_answer_are_replaced_after_growing_backoffs():
     fleet = Fleet(1, Patience(60, 10, max_failures=100), 0.0)
     now, pauses = 0.0, []
     for _ in range(8):
@@ -64,10 +66,10 @@ def test_samplers_that_never_answer_are_replaced_after_growing_pauses():
         pauses.append(now)
         fail_once(fleet, now)
     waits = [later - earlier for earlier, later in itertools.pairwise(pauses)]
-    assert waits == [1, 2, 4, 8, 16, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+    assert waits == [1, 2, 4, 8, 16, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S]
 
 
-def test_a_newcomer_that_answers_ends_the_growth_of_pauses():
+def test_a_newcomer_that_answers_resets_the_backoff():
     fleet = Fleet(1, Patience(60, 10, max_failures=100), 0.0)
     for now in (0.0, 100.0, 200.0):
         assert adjusted(fleet, now)
@@ -119,20 +121,20 @@ def test_one_accepted_answer_between_failures_forgives_them():
         assert not any(isinstance(command, Fail) for command in fleet.adjust(now))
 
 
-def test_a_smaller_fleet_first_gives_up_those_that_are_not_up():
+def test_scaling_down_first_ends_samplers_that_are_not_up():
     fleet = fleet_of(2)
     fleet.size = 4
     adjusted(fleet, 0.0)
     fleet.placed(2, 0.0)
     fleet.size = 3
-    assert adjusted(fleet, 1.0) == [Kill(3, "the fleet was made smaller")]
+    assert adjusted(fleet, 1.0) == [Kill(3, "the fleet was scaled down")]
     fleet.size = 2
-    assert adjusted(fleet, 2.0) == [Kill(2, "the fleet was made smaller")]
+    assert adjusted(fleet, 2.0) == [Kill(2, "the fleet was scaled down")]
     fleet.size = 1
     assert adjusted(fleet, 3.0) == [Stop(0)]
 
 
-def test_a_smaller_fleet_counts_neither_losses_nor_failures():
+def test_scaling_down_counts_neither_losses_nor_failures():
     fleet = fleet_of(3)
     fleet.size = 0
     adjusted(fleet, 0.0)
@@ -161,7 +163,7 @@ def test_a_placed_sampler_has_to_be_ready_in_time_and_one_without_room_may_wait(
     assert "timeouts.start_s=60" in overdue(fleet, 90.1)[0]
 
 
-def test_a_sampler_whose_weights_stay_too_old_is_given_up():
+def test_a_sampler_whose_weights_stay_too_old_is_replaced():
     fleet = fleet_of(2)
     for second in range(62):
         fleet.heard(0, Report(version=4), second)
@@ -219,7 +221,7 @@ def test_the_wait_for_room_begins_anew_when_the_last_placed_sampler_is_lost():
     assert "it died" in fleet.starved(561.0).message
 
 
-def test_events_of_samplers_that_were_given_up_or_are_further_change_nothing():
+def test_events_of_replaced_samplers_and_of_past_phases_change_nothing():
     fleet = fleet_of(1)
     fleet.placed(0, 1.0)
     fleet.up(0, 1.0)
@@ -237,7 +239,7 @@ def test_a_report_that_was_overtaken_is_a_sign_of_life_and_no_news():
     fleet.heard(0, Report(version=2, seconds={goodput.GENERATE: 4.0}), 4.0)
     fleet.heard(0, Report(version=1, seconds={goodput.GENERATE: 3.0}), 6.0)
     assert fleet.members[0].version == 2
-    assert fleet.members[0].heard == 6.0
+    assert fleet.members[0].last_heard == 6.0
 
 
 def seconds_of(fleet: Fleet, now: float) -> dict[str, float]:

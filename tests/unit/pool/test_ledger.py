@@ -38,15 +38,15 @@ def test_rejected_samples_are_counted_by_reason():
     assert ledger.counts["rejected"] == 4
 
 
-def test_a_sample_is_never_ordered_twice():
-    with pytest.raises(LedgerError, match="ordered twice"):
+def test_a_sample_is_never_submitted_twice():
+    with pytest.raises(LedgerError, match="submitted twice"):
         ledger_with().add(KEYS[:1])
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_sample_that_has_ended_ends_no_second_time(end):
     ledger = ledger_with(State.LEASED, State.DONE, end)
-    with pytest.raises(LedgerError, match="not under way"):
+    with pytest.raises(LedgerError, match="not in flight"):
         ledger.move(KEYS, end)
 
 
@@ -57,7 +57,7 @@ def test_a_rejected_rollout_is_never_trained_on():
         ledger.move(KEYS[:1], State.TRAINED)
 
 
-def test_what_nobody_drew_cannot_be_trained_on():
+def test_what_nobody_sampled_cannot_be_trained_on():
     for path in [(), (State.LEASED,)]:
         with pytest.raises(LedgerError, match="cannot become trained"):
             ledger_with(*path).move(KEYS, State.TRAINED)

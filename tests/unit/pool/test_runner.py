@@ -1,4 +1,4 @@
-"""The pool's driver with sampler processes that the test plays itself, in real time."""
+"""The runner with sampler processes that the test plays itself, in real time."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -9,7 +9,7 @@ import pytest
 from rayrlhf.engines import Sampling
 from rayrlhf.pool.autoscale import Autoscale
 from rayrlhf.pool.config import RolloutsConfig
-from rayrlhf.pool.leases import Answer, Assignment, Report, SampleBatch
+from rayrlhf.pool.leases import Answer, Lease, Report, SampleBatch
 from rayrlhf.pool.pool import Pool
 from rayrlhf.pool.runner import LinkError, PoolError, Runner
 from rayrlhf.types import Prompt, Sample
@@ -22,7 +22,7 @@ class FakeLink:
 
     def __init__(self) -> None:
         self.news: asyncio.Queue[Report | LinkError] = asyncio.Queue()
-        self.held: list[Assignment] = []
+        self.held: list[Lease] = []
         self.holds = self.killed = False
         self.start_error: str | None = None
         self.has_place = asyncio.Event()
@@ -35,15 +35,13 @@ class FakeLink:
         if self.start_error:
             raise LinkError(self.start_error)
 
-    async def assign(self, assignments: tuple[Assignment, ...]) -> None:
-        self.held += assignments
+    async def assign(self, leases: tuple[Lease, ...]) -> None:
+        self.held += leases
         if not self.holds:
             self.answer()
 
     def answer(self) -> None:
-        answers = tuple(
-            Answer(held.lease_id, 0, [request.prompt.id for request in held.requests]) for held in self.held
-        )
+        answers = tuple(Answer(lease.id, 0, [sample.prompt.id for sample in lease.samples]) for lease in self.held)
         self.held.clear()
         self.news.put_nowait(Report(0, answers))
 
@@ -60,9 +58,9 @@ class FakeLink:
         self.killed = True
 
 
-def order(number: int, size: int = 4) -> SampleBatch:
-    requests = tuple(Sample(Prompt(index, (1, 2)), 0, seed=index) for index in range(size))
-    return SampleBatch(number, number, requests, Sampling(max_completion_length=4), min_version=0)
+def batch(number: int, size: int = 4) -> SampleBatch:
+    samples = tuple(Sample(Prompt(index, (1, 2)), 0, seed=index) for index in range(size))
+    return SampleBatch(number, number, samples, Sampling(max_completion_length=4), min_version=0)
 
 
 def play(
@@ -70,9 +68,10 @@ def play(
     num_samplers: int = 1,
     prepare: Callable[[int, FakeLink], None] = lambda member, link: None,
     autoscale: Autoscale | None = None,
+    on_group: Callable[[int, Any], None] = lambda batch_id, rollouts: None,
     **settings: Any,
 ) -> list[str]:
-    """Run a scenario against a runner; what the runner said."""
+    """Run a scenario against a runner; returns what the runner logged."""
     lines: list[str] = []
 
     async def main() -> None:
@@ -86,7 +85,7 @@ def play(
             links.append(link)
             return link
 
-        runner = Runner(pool, launch, autoscale, lines.append, loop.time)
+        runner = Runner(pool, launch, autoscale, lines.append, loop.time, on_group)
         try:
             await asyncio.wait_for(scenario(runner, pool, links), SOON_S)
         finally:
@@ -96,8 +95,8 @@ def play(
     return lines
 
 
-def prompts(answers: list[list[int]]) -> list[int]:
-    return sorted(prompt for answer in answers for prompt in answer)
+def prompts(groups: list[list[int]]) -> list[int]:
+    return sorted(prompt for group in groups for prompt in group)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -105,11 +104,11 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_an_order_is_delivered_when_all_its_samples_are_there() -> None:
+def test_a_batch_is_delivered_when_all_its_samples_are_there() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
         await runner.ready()
         await until(lambda: pool.fleet.ready and pool.fleet.ready[0].version == 0)
-        runner.submit(order(0))
+        runner.submit(batch(0))
         assert prompts(await runner.take(0)) == [0, 1, 2, 3]
         pool.settle(0, {(2, 0): "no score"})
         assert pool.ledger.counts["trained"] == 3 and pool.ledger.reasons == {"no score": 1}
@@ -121,22 +120,22 @@ def test_the_leases_of_a_sampler_that_dies_go_to_another_and_it_is_replaced() ->
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
         await until(lambda: len(pool.fleet.ready) == 2)
         links[0].holds = True
-        runner.submit(order(0))
+        runner.submit(batch(0))
         await until(lambda: links[0].held)
         links[0].news.put_nowait(LinkError("out of memory"))
         assert prompts(await runner.take(0)) == [0, 1, 2, 3]
         await until(lambda: len(links) == 3)
         assert links[0].killed and pool.fleet.num_lost == 1
 
-    assert "sampler 0 is lost: out of memory" in play(scenario, num_samplers=2)
+    assert "sampler 0 failed: out of memory" in play(scenario, num_samplers=2)
 
 
 def test_samplers_that_never_start_end_the_run_with_their_error() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
-        runner.submit(order(0))
+        runner.submit(batch(0))
         with pytest.raises(PoolError, match=r"2 times in a row new samplers were lost .* no such model"):
             await runner.ready()
-        runner.submit(order(1))
+        runner.submit(batch(1))
         for number in (0, 1):
             with pytest.raises(PoolError, match="no such model"):
                 await runner.take(number)
@@ -147,7 +146,7 @@ def test_samplers_that_never_start_end_the_run_with_their_error() -> None:
     play(scenario, prepare=prepare, max_failures=2)
 
 
-def test_a_silent_sampler_is_given_up_and_its_process_ended() -> None:
+def test_a_silent_sampler_is_replaced_and_its_process_ended() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
         await runner.ready()
 
@@ -160,7 +159,7 @@ def test_a_silent_sampler_is_given_up_and_its_process_ended() -> None:
         assert links[0].killed
 
     (line,) = play(scenario, silence_timeout_s=1.5)
-    assert line == "sampler 0 is given up: it said nothing for rollouts.silence_timeout_s=1.5 s"
+    assert line == "sampler 0 was stopped: it sent no report for rollouts.silence_timeout_s=1.5 s"
 
 
 def test_a_fleet_is_resized_while_it_works() -> None:
@@ -170,7 +169,7 @@ def test_a_fleet_is_resized_while_it_works() -> None:
         await until(lambda: len(pool.fleet.ready) == 3)
         runner.scale(1)
         await until(lambda: sum(not link.killed for link in links) == 1)
-        runner.submit(order(0))
+        runner.submit(batch(0))
         assert len(await runner.take(0)) == 4
 
     play(scenario)
@@ -180,7 +179,7 @@ def test_learners_that_wait_get_another_sampler() -> None:
     async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
         await until(lambda: links and pool.fleet.ready)
         links[0].holds = True
-        runner.submit(order(0))
+        runner.submit(batch(0))
         waiting = asyncio.create_task(runner.take(0))
         await until(lambda: len(links) == 2)
         links[0].holds = False
@@ -189,3 +188,31 @@ def test_learners_that_wait_get_another_sampler() -> None:
 
     lines = play(scenario, autoscale=Autoscale(max_workers=2, interval_s=0.3))
     assert lines[0].startswith("autoscale: the learners wait") and lines[0].endswith(": 2 samplers instead of 1")
+
+
+def test_a_group_is_announced_as_soon_as_it_is_accepted_and_before_its_batch_is_complete() -> None:
+    announced: list[tuple[int, list[int]]] = []
+
+    async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
+        await until(lambda: [member.version for member in pool.fleet.ready] == [0, 0])
+        links[0].holds = True
+        runner.submit(batch(5))
+        await until(lambda: links[0].held and len(announced) == 2)
+        assert pool.outlook() == {"done": 2, "leased": 2, "pending": 0}
+        links[0].answer()
+        groups = await runner.take(5)
+        assert sorted(announced) == sorted((5, group) for group in groups)
+
+    play(scenario, num_samplers=2, on_group=lambda batch_id, rollouts: announced.append((batch_id, rollouts)))
+
+
+def test_a_hook_that_fails_is_logged_and_the_batch_is_delivered_all_the_same() -> None:
+    def fail(batch_id: int, rollouts: Any) -> None:
+        raise RuntimeError("no rewarder")
+
+    async def scenario(runner: Runner, pool: Pool, links: list[FakeLink]) -> None:
+        runner.submit(batch(5))
+        assert prompts(await runner.take(5)) == [0, 1, 2, 3]
+
+    lines = play(scenario, on_group=fail)
+    assert lines == ["a group of batch 5 could not be announced: RuntimeError: no rewarder"] * 4

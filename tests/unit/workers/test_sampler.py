@@ -1,5 +1,6 @@
-"""A sampler with a fake engine: when it takes weights, what it draws with which, and what it says of its time."""
+"""A sampler with a fake engine: when it loads weights, what it generates with which, and where its time goes."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +10,14 @@ from padded_arrays import mask_of, tokens_of
 
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
 from rayrlhf.pool import goodput
-from rayrlhf.pool.leases import Answer, Assignment
+from rayrlhf.pool.leases import Answer, Lease
 from rayrlhf.types import Prompt, Sample
 from rayrlhf.workers.sampler import Sampler, Weights, assemble
 
 
 @dataclass
 class FakeEngine:
-    """Answers a prompt of n tokens with n tokens, each the version that drew it + 100."""
+    """Answers a prompt of n tokens with n tokens, each the version that generated it + 100."""
 
     version: int = -1
     running: dict[int, tuple[GenerationRequest, list[int]]] = field(default_factory=dict)
@@ -28,9 +29,9 @@ class FakeEngine:
         self.begun.append(request)
 
     def step(self) -> list[tuple[int, Completion]]:
-        for _, drawn in self.running.values():
-            drawn.append(self.version)
-        ended = [i for i, (request, drawn) in self.running.items() if len(drawn) == len(request.token_ids)]
+        for _, versions in self.running.values():
+            versions.append(self.version)
+        ended = [i for i, (request, versions) in self.running.items() if len(versions) == len(request.token_ids)]
         return [(i, completion(self.running.pop(i)[1])) for i in ended]
 
     def load_weights(self, update: dict[str, Any], version: int) -> int:
@@ -55,12 +56,12 @@ class Clock:
         return self.now
 
 
-def requests(*prompts: tuple[int, ...]) -> tuple[Sample, ...]:
+def samples(*prompts: tuple[int, ...]) -> tuple[Sample, ...]:
     return tuple(Sample(Prompt(10 + i, ids), i % 2, seed=1000 + i) for i, ids in enumerate(prompts))
 
 
-def lease(number: int, *prompts: tuple[int, ...]) -> Assignment:
-    return Assignment(number, requests(*prompts), Sampling())
+def lease(number: int, *prompts: tuple[int, ...]) -> Lease:
+    return Lease(number, 0, samples(*prompts), Sampling(), min_version=0, deadline=math.inf)
 
 
 def weights(version: int) -> Weights:
@@ -152,7 +153,7 @@ def test_every_second_belongs_to_what_the_sampler_did():
 
 def test_requests_and_completions_become_aligned_arrays():
     completions = [Completion((7, 8, 9), (-0.1, -0.2, -0.3), True, (4, 4, 5)), Completion((5,), (-0.4,), False, (4,))]
-    rollouts = assemble(requests((1, 2), (3, 4, 6)), completions)
+    rollouts = assemble(samples((1, 2), (3, 4, 6)), completions)
     assert tokens_of(rollouts).tolist() == [[1, 2, 7, 8, 9], [3, 4, 6, 5, 0]]
     np.testing.assert_allclose(
         rollouts.padded(rollouts.engine_logprobs), [[0, 0, -0.1, -0.2, -0.3], [0, 0, 0, -0.4, 0]]
@@ -168,7 +169,7 @@ def test_requests_and_completions_become_aligned_arrays():
 @pytest.mark.parametrize(("num_requests", "num_completions"), [(2, 3), (3, 2), (3, 1), (1, 2)])
 def test_as_many_completions_as_requests_are_needed(num_requests, num_completions):
     with pytest.raises(AssertionError, match="one completion"):
-        assemble(requests(*[(1,)] * num_requests), [Completion((7,), (-0.1,), True, (0,))] * num_completions)
+        assemble(samples(*[(1,)] * num_requests), [Completion((7,), (-0.1,), True, (0,))] * num_completions)
 
 
 def test_no_requests_are_no_rollouts():

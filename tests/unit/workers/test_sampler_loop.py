@@ -1,11 +1,12 @@
-"""A sampler at work in its threads: news come when there are some, and errors reach who asks."""
+"""A sampler's threads: a report comes as soon as there is news, and errors reach the caller."""
 
+import math
 import threading
 
 import pytest
 
 from rayrlhf.engines import Completion, GenerationRequest, Sampling
-from rayrlhf.pool.leases import Assignment, Report
+from rayrlhf.pool.leases import Lease, Report
 from rayrlhf.types import Prompt, Sample
 from rayrlhf.weights.store import Published
 from rayrlhf.workers.sampler import Sampler, Weights
@@ -58,8 +59,9 @@ class Source:
         return Weights(published.version, [])
 
 
-def assignment(number: int) -> Assignment:
-    return Assignment(number, (Sample(Prompt(number, (1, 2)), 0, seed=0),), Sampling())
+def lease(number: int) -> Lease:
+    samples = (Sample(Prompt(number, (1, 2)), 0, seed=0),)
+    return Lease(number, 0, samples, Sampling(), min_version=0, deadline=math.inf)
 
 
 def next_report(loop: SamplerLoop) -> Report:
@@ -71,7 +73,7 @@ def test_a_new_version_is_news_and_so_is_an_answer():
     loop = SamplerLoop(Sampler(OneTokenEngine(), "continue"), source)
     source.release(4)
     assert next_report(loop).version == 4
-    loop.assign([assignment(9)])
+    loop.assign([lease(9)])
     report = next_report(loop)
     assert [(answer.lease_id, answer.oldest_version) for answer in report.answers] == [(9, 4)]
     assert loop.report(0.01).answers == ()  # an answer is told once

@@ -55,8 +55,10 @@ class Rewarder:
         """
         if not self._source.scores_texts:
             return
-        own = rollouts.take(self._own_rows(rollouts))
-        self._begin(own, row_keys(own), groups_of(own))
+        rows = self._own_rows(rollouts)
+        if len(rows):
+            own = rollouts.take(rows)
+            self._begin(own, row_keys(own), groups_of(own))
 
     def score(self, rollouts: Rollouts) -> ScoreShare:
         """This rank's share of the scores; what `begin` has started is waited for, the rest is computed now."""

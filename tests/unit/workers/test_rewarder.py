@@ -396,6 +396,7 @@ def test_groups_of_another_rank_are_left_to_it(make_early, tiny_qwen2, tmp_path)
     ranks = [Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks(r, 2, joins=False), columns) for r in range(2)]
     for rewarder in ranks:
         rewarder.begin(rollouts)
+        rewarder.begin(of_prompts(rollouts, 1))  # none of rank 0
     merged = ScoreShare.merge([rewarder.score(rollouts) for rewarder in ranks], len(rollouts))
     assert merged.values.tolist() == [108.0, 120.0, 2.0, 3.0, 11.0]
     assert len(calls.read_text().splitlines()) == 5

@@ -25,11 +25,12 @@ class RunActors:
 
     def __init__(self, config: PPOConfig, reservation: Reservation, inputs: PPOInputs) -> None:
         self.config, self._reservation = config, reservation
+        known = (inputs.gold_answers, inputs.columns)
         given = RoleInputs(
             inputs.eos_token_id,
             inputs.max_model_len,
-            known=ray.put((inputs.gold_answers, inputs.columns)),
-            ptx=ray.put(inputs.ptx),
+            known=None if known == (None, None) else ray.put(known),
+            ptx=None if inputs.ptx is None else ray.put(inputs.ptx),
         )
         self.store: Any = WeightStore.remote()  # type: ignore[attr-defined]
         sampler = functools.partial(build_sampler, config, given, self.store)

@@ -58,7 +58,7 @@ def _build(config: PPOConfig, inputs: RoleInputs, ranks: Ranks) -> Rewarder:
 
     from rayrlhf.workers.rewarder import Rewarder
 
-    gold_answers, columns = ray.get(inputs.known)
+    gold_answers, columns = (None, None) if inputs.known is None else ray.get(inputs.known)
     return Rewarder(config.reward.source, config.reward, config.model, gold_answers, ranks, columns)
 
 

@@ -32,9 +32,9 @@ class RoleInputs:
     eos_token_id: int
     max_model_len: int
     known: Any
-    """Reference to (gold answers, columns), what the data know of each prompt by its id; each may be None."""
+    """Reference to (gold answers, columns), what the data know of each prompt by its id; None if nothing."""
     ptx: Any
-    """Reference to the rows of `ptx`, or to None."""
+    """Reference to the rows of `ptx`, or None."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from rayrlhf.models.lora import linear_share, trained_share
 from rayrlhf.offline.config import OfflineConfig
 from rayrlhf.offline.inputs import check_models
 from rayrlhf.ppo import inputs as ppo_inputs
-from rayrlhf.ppo.config import CriticRole, PolicyRole, PPOConfig
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.roles import roles_of
 from rayrlhf.training.model_trainer import TrainingConfig
 
 BYTES_TRAINED = 12
@@ -28,13 +29,12 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
     config = config.resolved()
     inputs = ppo_inputs.load_inputs(config)
     plan = plan_placement(config.reserved_roles, config.placement.colocate)
-    sizes = {name: parameter_count(model) for name, model in inputs.models.items()}
-    memory = {role: parameters * BYTES_FROZEN / 2**30 for role, parameters in sizes.items()}
-    memory["sampler"] = memory["policy"] + config.sampler.engine.kv_cache_gib
-    trained: dict[str, PolicyRole | CriticRole] = {"policy": config.policy, "critic": config.critic}
-    for role in trained.keys() & sizes.keys():
-        training = trained[role]
-        memory[role] = training_bytes(inputs.models[role], sizes[role], training, training.num_workers) / 2**30
+    memory = {
+        label: worker_bytes(model, role.training(config), role.resources(config).num_workers) / 2**30
+        for role in roles_of(config)
+        for label, model in role.models(config).items()
+    }
+    memory["sampler"] = worker_bytes(config.model, None, 1) / 2**30 + config.sampler.engine.kv_cache_gib
     return {
         "sizes": {
             "prompts": len(inputs.prompts),
@@ -60,8 +60,7 @@ def describe_offline(config: OfflineConfig) -> dict[str, Any]:
     """Sizes, resources and memory of SFT, reward-model training or DPO."""
     config = config.resolved()
     check_models(config)
-    parameters = parameter_count(config.model)
-    needed = training_bytes(config.model, parameters, config.training, config.workers.num_workers)
+    needed = worker_bytes(config.model, config.training, config.workers.num_workers)
     return {
         "sizes": {
             "rows_per_step": config.batch_size,
@@ -74,6 +73,12 @@ def describe_offline(config: OfflineConfig) -> dict[str, Any]:
         },
         "memory_gib_per_worker": round(needed / 2**30, 2),
     }
+
+
+def worker_bytes(model: str, training: TrainingConfig | None, num_workers: int) -> float:
+    """Bytes that one of `num_workers` needs for a model, without activations. training: None is a frozen model."""
+    parameters = parameter_count(model)
+    return parameters * BYTES_FROZEN if training is None else training_bytes(model, parameters, training, num_workers)
 
 
 def training_bytes(model: str, parameters: int, training: TrainingConfig, num_workers: int) -> float:

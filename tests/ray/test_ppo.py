@@ -8,8 +8,10 @@ import pyarrow.parquet
 import pytest
 from made_models import make_model
 
+from rayrlhf.cli.describe import describe_ppo
 from rayrlhf.cluster.placement import PlacementError
 from rayrlhf.config import UserError
+from rayrlhf.ppo import roles
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.loop import run_ppo
 from rayrlhf.run_directory import RunDirectory
@@ -25,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_model(folder, hidden_size=64, num_heads=2, num_kv_heads=1, max_length=128)
 
 
-def run(model: str, name: str, **changes: Any) -> RunDirectory:
+def settings(model: str, name: str, **changes: Any) -> dict[str, Any]:
     tree = {
         "run": {"name": name, "overwrite": True, "keep_checkpoints": 1},
         "model": model,
@@ -42,7 +44,11 @@ def run(model: str, name: str, **changes: Any) -> RunDirectory:
         "checkpoint_interval": 1,
         "evaluation": {"num_prompts": 8},
     }
-    return run_ppo(PPOConfig.model_validate(tree | changes))
+    return tree | changes
+
+
+def run(model: str, name: str, **changes: Any) -> RunDirectory:
+    return run_ppo(PPOConfig.model_validate(settings(model, name, **changes)))
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +218,21 @@ def test_a_policy_of_adapters_learns_beside_other_texts_and_keeps_an_average(mod
     saved = folder / "checkpoints" / "step-000002"
     assert {path.name for path in saved.iterdir() if path.is_dir()} == {"policy", "policy_ema", "critic"}
     assert (saved / "policy" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_a_role_that_is_added_is_placed_started_asked_and_read_by_name(model: str, monkeypatch: Any) -> None:
+    from extra_role import BREVITY, BriefGRPO, ConfigWithBrevity
+
+    monkeypatch.setattr(roles, "ROLES", (*roles.ROLES, BREVITY))
+    changes = {"num_generations": 4, "num_steps": 1, "evaluation": {"num_prompts": 2}}
+    tree = settings(model, "brevity", **changes, brevity={"num_workers": 2, "num_cpus": 0.25, "scale": 0.5})
+    config = ConfigWithBrevity.model_validate(
+        {**tree, "algorithm": {"kind": "grpo", "minibatch_size": 8, "kl_coef": 0}}
+    )
+    config = config.model_copy(update={"algorithm": BriefGRPO(minibatch_size=8, kl_coef=0)})
+    assert list(config.roles) == ["sampler", "reward", "policy", "brevity"]
+    described = describe_ppo(config)
+    assert len(described["placement"]["seats"]["brevity"]) == 2
+    (step, *_) = metrics_of(run_ppo(config).path)
+    # Each response's advantage is moved by minus half its length: the mean over tokens is far below 0.
+    assert step["ledger/trained"] == 16 and step["policy/loss"] > 0.5

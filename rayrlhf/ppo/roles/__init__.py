@@ -13,7 +13,7 @@ from rayrlhf.ppo.roles.policy import POLICY
 from rayrlhf.ppo.roles.reference import REFERENCE
 from rayrlhf.ppo.roles.reward import REWARD
 from rayrlhf.ppo.roles.sampler import SAMPLER
-from rayrlhf.ppo.roles.spec import Output, RoleInputs, RoleSpec
+from rayrlhf.ppo.roles.spec import Output, RoleInputs, RoleSettings, RoleSpec
 
 if TYPE_CHECKING:
     from rayrlhf.ppo.config import PPOConfig
@@ -26,4 +26,4 @@ def roles_of(config: PPOConfig) -> tuple[RoleSpec, ...]:
     return tuple(role for role in ROLES if role.needed(config))
 
 
-__all__ = ["ROLES", "Output", "RoleInputs", "RoleSpec", "roles_of"]
+__all__ = ["ROLES", "Output", "RoleInputs", "RoleSettings", "RoleSpec", "roles_of"]

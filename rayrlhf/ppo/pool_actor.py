@@ -20,6 +20,7 @@ from rayrlhf.pool.runner import Runner
 from rayrlhf.pool.status import SamplerStatus, Status
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.sampler_actor import Launcher, RayLink
+from rayrlhf.rewards import rewards_rank
 from rayrlhf.run_directory import runs_root
 from rayrlhf.types import Rollouts
 
@@ -67,14 +68,14 @@ class RolloutPool:
         self._began = time.monotonic()
         self._pool = Pool(self._settings, self._began)
         self._runner = Runner(
-            self._pool, self._launcher, self._config.autoscale, self._lines.append, on_group=self._begin_scoring
+            self._pool, self._launcher, self._config.autoscale, self._lines.append, on_group=self._score_early
         )
         await self._runner.ready()
 
     async def score_early(self, rewarders: list[Any]) -> None:
         """From now on send each accepted group to the rewarder that will score it.
 
-        All samples of a prompt go to rewarder `prompt id % len(rewarders)`. Nothing is sent while there are none.
+        rewarders: actor handles by rank, see `rewards_rank`. Nothing is sent while there are none.
         """
         self._rewarders = rewarders
 
@@ -119,11 +120,8 @@ class RolloutPool:
         if self._runner is not None:
             self._runner.close()
 
-    def _begin_scoring(self, batch_id: int, rollouts: Rollouts) -> None:
-        """Fire and forget: the loop still asks for every score, so a call that fails costs nothing but time."""
-        if self._rewarders:
-            rank = int(rollouts.prompt_ids[0]) % len(self._rewarders)
-            self._rewarders[rank].call.remote("begin", rollouts=rollouts)
+    def _score_early(self, batch_id: int, rollouts: Rollouts) -> None:
+        begin_scoring(self._rewarders, rollouts)
 
     @property
     def _running(self) -> Runner:
@@ -142,6 +140,16 @@ class RolloutPool:
 
         samplers = tuple(of(member) for member in self._pool.fleet.members.values())
         return Status.of(self._pool, samplers, now, now - self._began)
+
+
+def begin_scoring(rewarders: list[Any], rollouts: Rollouts) -> None:
+    """Send a group to the rewarder that will score it, if there is one.
+
+    Fire and forget: the loop still asks for every score, so a call that fails costs nothing but time.
+    """
+    if rewarders:
+        rank = rewards_rank(int(rollouts.prompt_ids[0]), len(rewarders))
+        rewarders[rank].call.remote("begin", rollouts=rollouts)
 
 
 def check_not_alive(run: str) -> None:

@@ -63,7 +63,7 @@ class Books:
         self.num_submitted = 0
         self._settings = settings
         self._patience = settings.patience
-        self._to_announce: Counter[Sampled] = Counter()
+        self._to_announce: set[Sampled] = set()
         """Accepted, and not announced yet."""
         self._held: dict[Key, int] = {}
         self._used_ids: set[int] = set()
@@ -188,11 +188,11 @@ class Books:
     def announced(self, batch_id: int, rollouts: tuple[Sampled, ...]) -> None:
         for sampled in rollouts:
             require(sampled.key[0] == batch_id, f"{sampled} was announced for batch {batch_id}")
-            require(self._to_announce[sampled] > 0, f"{sampled} was announced twice, or without being accepted")
-            self._to_announce[sampled] -= 1
+            require(sampled in self._to_announce, f"{sampled} was announced twice, or without being accepted")
+            self._to_announce.remove(sampled)
 
     def delivered(self, batch_id: int) -> None:
-        late = [sampled for sampled in self._to_announce.elements() if sampled.key[0] == batch_id]
+        late = [sampled for sampled in self._to_announce if sampled.key[0] == batch_id]
         require(not late, f"batch {batch_id} was delivered before {late} were announced")
 
     def taken(self, batch_id: int, groups: list[tuple[Sampled, ...]]) -> list[Sampled]:
@@ -219,8 +219,8 @@ class Books:
 
     def check(self, pool: Pool) -> None:
         """Compare with the pool's own numbers. Words are made only for a broken rule: this runs 10⁶ times."""
-        if self._to_announce.total():
-            raise BrokenRule(f"not announced at once: {+self._to_announce}")
+        if self._to_announce:
+            raise BrokenRule(f"not announced at once: {self._to_announce}")
         members = pool.fleet.members
         if members.keys() != self.members.keys():
             raise BrokenRule(f"samplers are {set(self.members)}, not {set(members)}")

@@ -1,4 +1,4 @@
-"""How fast pairs are read, cleaned and tokenised, and in how much memory; reading beside `datasets.load_dataset`.
+"""How fast pairs are read, cleaned and tokenized, and in how much memory; reading beside `datasets.load_dataset`.
 
     python benchmarks/data.py [--rows 1000000] [--tokenizer FOLDER] [--out FILE.json]
 

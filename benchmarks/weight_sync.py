@@ -60,7 +60,7 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
     rows: list[dict[str, float]] = []
     for version in range(versions + 1):
         with torch.no_grad():
-            for parameter in learner.trainee.trained.parameters():
+            for parameter in learner.trainer.trained.parameters():
                 parameter.add_(1e-3 * torch.randn_like(parameter))
         times = [time.perf_counter()]
         buckets = list(learner.export(None))

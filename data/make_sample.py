@@ -1,4 +1,4 @@
-"""Write the sample set of the demo: python data/make_sample.py [--out data/sample] [--seed 0]."""
+"""Write the demo's sample set: python data/make_sample.py [--out data/sample] [--seed 0]."""
 
 import argparse
 from pathlib import Path

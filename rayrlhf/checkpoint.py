@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside their place, moved into it, old ones removed last."""
+"""Atomic checkpoints: written to a temporary folder, then renamed; old ones are removed last."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 class Checkpoints:
-    """`step-000020/` folders, of which the newest few are kept."""
+    """Folders `step-000020/`, of which the newest `keep` stay."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder, self._keep = folder, keep
 
     def write(self, step: int, save: Callable[[str], None]) -> Path:
-        """Let `save` fill a new folder; the earlier checkpoints stay as they are until it is complete."""
+        """Let `save` fill a new folder. Earlier checkpoints stay until it is complete. Returns its path."""
         final = self._folder / f"step-{step:06d}"
         partial = self._folder / f".partial-{step:06d}"
-        for leftover in (partial, final):  # of a run that was cut off, or went back to an earlier step
+        for leftover in (partial, final):  # of an interrupted run, or one resumed from an earlier step
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         save(str(partial))

@@ -17,10 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """Log-probabilities of given tokens, and the entropy of the distributions they came from."""
+    """Log-probabilities of given tokens, and the entropies of their distributions."""
 
     logprobs: Tensor  # [N] float32
-    entropy: Tensor | None = None  # [N] float32, if it was asked for
+    entropy: Tensor | None = None  # [N] float32, if asked for
 
 
 def token_logprobs(
@@ -34,11 +34,11 @@ def token_logprobs(
     logits = logits.float()
     if temperature != 1.0:
         logits = logits / temperature
-    normaliser = torch.logsumexp(logits, dim=-1)  # [N]
-    logprobs = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - normaliser
+    normalizer = torch.logsumexp(logits, dim=-1)  # [N]
+    logprobs = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - normalizer
     if not with_entropy:
         return TokenLogprobs(logprobs)
-    return TokenLogprobs(logprobs, normaliser - (torch.softmax(logits, dim=-1) * logits).sum(-1))
+    return TokenLogprobs(logprobs, normalizer - (torch.softmax(logits, dim=-1) * logits).sum(-1))
 
 
 def chunked_token_logprobs(

@@ -1,4 +1,4 @@
-"""Metrics of a run: `metrics.jsonl` and TensorBoard always, and one line of the key ones on the console per step."""
+"""Metrics of a run: `metrics.jsonl`, TensorBoard, and one console line per step with the most important ones."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ from rich.progress import (
 )
 
 LINE_EVERY_S = 1.0
-"""Steps that are quicker than this share a line."""
+"""Faster steps print at most one line in this time."""
 
 console = Console(soft_wrap=True, highlight=False)
 
 
-class MetricsLog:
-    """Writes every step's metrics and shows the run's progress; use it as a context manager.
+def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """`metrics` with every name below `prefix/`."""
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
-    On a terminal there is a moving bar; elsewhere (a job's log) only the lines.
+
+class MetricsLog:
+    """Writes every step's metrics and shows the run's progress. A context manager.
+
+    On a terminal it shows a progress bar; in a job's log, only lines.
     """
 
     def __init__(self, folder: Path, title: str, total_steps: int, shown: Sequence[str]) -> None:
@@ -65,31 +70,26 @@ class MetricsLog:
         self._board.close()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of `step` (1-based: steps done)."""
+        """Record the metrics of `step` (steps done, so the first is 1; 0 is before training)."""
         row = {"step": step, "elapsed_s": round(time.monotonic() - self._started, 3), **metrics}
-        # JSON has no NaN: what is not a number is written as null.
+        # JSON has no NaN or infinity: they are written as null.
         clean = {k: v if math.isfinite(v) else None for k, v in row.items()}
         self._file.write(json.dumps(clean) + "\n")
         self._file.flush()
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
         self._board.flush()
+        self._bar.update(self._task, completed=step)
         now = time.monotonic()
-        if (
-            now - self._last_line < LINE_EVERY_S
-            and step != self._total
-            and not any(n.startswith("eval/") for n in metrics)
-        ):
-            self._bar.update(self._task, completed=step)
+        is_milestone = step == self._total or any(name.startswith("eval/") for name in metrics)
+        if now - self._last_line < LINE_EVERY_S and not is_milestone:
             return
         self._last_line = now
-        parts = [f"{name} {metrics[name]:.4g}" for name in self._shown if name in metrics]
-        if parts:
-            self.say(f"{self._title} {self._progress(step)}  " + "  ".join(parts))
-        self._bar.update(self._task, completed=step)
+        if shown := [f"{name} {metrics[name]:.4g}" for name in self._shown if name in metrics]:
+            self.say(f"{self._title} {self._progress(step)}  " + "  ".join(shown))
 
     def say(self, line: str) -> None:
-        """One line above the bar."""
+        """Print one line above the bar."""
         self._bar.console.print(line, markup=False)
 
     def _progress(self, step: int) -> str:

@@ -1,4 +1,4 @@
-"""Where a run lives: `runs/NAME/` with its configuration, metrics, checkpoints and summary."""
+"""The run directory: `runs/NAME/` with configuration, metrics, checkpoints and summary."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rayrlhf import __version__
 from rayrlhf.config import Config, UserError
 
 RUNS_VARIABLE = "RAYRLHF_RUNS"
-"""Folder that stands for `runs/`. `rayrlhf up` sets it for every job of its cluster: a job's own working directory is
-a temporary copy that Ray throws away."""
+"""Environment variable with the folder that `runs/` means. `rayrlhf up` sets it for the jobs of its cluster, whose
+working directory is a temporary copy that Ray deletes."""
 
 MIN_FREE_BYTES = 500 * 2**20
-"""Less free disk than this and nothing is started; checkpoints of larger models add to it."""
+"""Free disk space that every run needs to start."""
 
 
 class RunConfig(Config):
-    """The run's name and what it keeps."""
+    """The run's name, seed and what it keeps."""
 
     name: str = Field(pattern=r"^[\w][\w.-]*(/[\w][\w.-]*)*$")
-    """Folder below `runs/`; may have parts, as in `demo/sft`."""
+    """Folder below `runs/`; may be nested, as in `demo/sft`."""
     overwrite: bool = False
-    """Remove an earlier run of this name; otherwise its presence is an error."""
+    """Remove an earlier run of this name. If false, such a run is an error."""
     keep_checkpoints: PositiveInt = 2
     seed: int = Field(default=0, ge=0)
 
@@ -45,7 +45,7 @@ def runs_root() -> Path:
 
 
 def resolve(path: str) -> str:
-    """An absolute path; `runs/…` is below `runs_root()`. Hub names of models come back as they are."""
+    """An absolute path; `runs/…` is below `runs_root()`. Hub names are returned unchanged."""
     first, _, rest = path.partition("/")
     if first == "runs" and rest:
         return str(runs_root() / rest)
@@ -65,7 +65,7 @@ RUN_FILES = (
     "data.json",
     "rejected.jsonl",
 )
-"""All that a run leaves, and all that overwriting it removes: other runs may lie below its folder."""
+"""The files of a run. Overwriting removes only these, since other runs may be in folders below."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,17 @@ class RunDirectory:
         return cls(path)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """`summary.json`: the figures at the end of the run."""
+        """`summary.json`: the metrics at the end of the run."""
         self._write_json("summary.json", summary)
 
     def write_data_report(self, account: Mapping[str, Any], rejected: Path) -> None:
-        """`data.json`: what became of every row, and `rejected.jsonl`: those that were left out."""
+        """`data.json`: the account of all rows. `rejected.jsonl`: the rejected rows."""
         self._write_json("data.json", account)
         if rejected.exists():
             shutil.copyfile(rejected, self.path / "rejected.jsonl")
 
     def write_lineage(self, data: Mapping[str, str | None], models: Mapping[str, str]) -> None:
-        """`lineage.json`: what the run was made from. `data` holds a content hash for each source."""
+        """`lineage.json`: the run's inputs. `data`: content hash of each source."""
         lineage = {
             "rayrlhf": __version__,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -133,7 +133,7 @@ def check_room(path: Path, needed_bytes: int) -> None:
     if free < needed_bytes:
         raise UserError(
             f"{path}: the disk has {free / 2**30:.1f} GiB free, the run needs {needed_bytes / 2**30:.1f} GiB; "
-            f"free some or set {RUNS_VARIABLE} to a folder on another disk"
+            f"free some space, or set {RUNS_VARIABLE} to a folder on another disk"
         )
 
 

@@ -40,12 +40,12 @@ def up(
     timeout_s: Annotated[float, typer.Option(help="seconds to wait for it")] = 60.0,
 ) -> None:
     """Start a Ray cluster on this machine, with authentication on; runs go to ./runs."""
-    from rayrlhf.cluster import local
+    from rayrlhf.cluster import connection, local
 
     with user_errors():
         local.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus, timeout_s=timeout_s)
         typer.echo("for `ray job submit`, set in your shell:")
-        for name, value in local.environment().items():
+        for name, value in connection.client_environment().items():
             typer.echo(f"  export {name}={value}")
 
 

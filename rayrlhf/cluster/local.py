@@ -1,7 +1,7 @@
-"""A Ray cluster on this machine: `up` and `down`; `connect` reaches it from any process of a run.
+"""A Ray cluster on this machine: `up` and `down`.
 
-`up` starts one `ray start --head --block`, whose children are the cluster, in a folder of its own, with
-token authentication on. It leaves other Ray clusters of the machine alone, and so does `down`.
+`up` starts `ray start --head --block`, whose children are the cluster, in a folder of its own, with token
+authentication. Neither touches other Ray clusters on the machine.
 """
 
 from __future__ import annotations
@@ -22,19 +22,11 @@ import requests
 from ray._private import services
 
 from rayrlhf.cluster import ray_auth
-from rayrlhf.cluster.connection import (
-    ClusterError,
-    LocalCluster,
-    connect,
-    environment,
-    recorded,
-    running,
-    state_path,
-)
+from rayrlhf.cluster.connection import ClusterError, LocalCluster, connect, recorded, running, state_path
 from rayrlhf.cluster.machine import check_shm, disk_check, ray_folder, shared_memory, total_memory
 from rayrlhf.cluster.processes import MARK, ProcessId, stop
 
-__all__ = ["ClusterError", "LocalCluster", "connect", "down", "environment", "free_port", "up"]
+__all__ = ["ClusterError", "LocalCluster", "connect", "down", "free_port", "up"]
 
 
 def up(
@@ -47,17 +39,17 @@ def up(
     timeout_s: float = 60.0,
     say: Callable[[str], None] = print,
 ) -> LocalCluster:
-    """Starts a cluster on this machine, or returns the one that runs already. Ready for jobs on return.
+    """Start a cluster on this machine, or return the one that already runs. It is ready for jobs on return.
 
-    `num_cpus` and `num_gpus` default to what Ray finds. `temp_dir` holds Ray's sessions and logs. Jobs
-    inherit RAYRLHF_RUNS=<current folder>/runs, since Ray runs them in a copy of their working directory.
-    Raises ClusterError: a port in use, no room, no answer within `timeout_s`.
+    `num_cpus` and `num_gpus` default to what Ray finds. `temp_dir` holds Ray's sessions and logs. Jobs inherit
+    RAYRLHF_RUNS=<current folder>/runs, since Ray runs them in a copy of their working directory. Raises ClusterError if
+    a port is in use, a disk is full, or nothing answers within `timeout_s`.
     """
     if cluster := running():
         say(f"already up at {cluster.address} (dashboard {cluster.dashboard_url}); `rayrlhf down` stops it")
         return cluster
     if recorded():
-        down(say=say)  # what a crashed one left behind
+        down(say=say)  # leftovers of a crashed cluster
 
     _require_free_port(port, "--port")
     _require_free_port(dashboard_port, "--dashboard-port")
@@ -86,7 +78,7 @@ def up(
         cluster = LocalCluster(address, url, str(folder), str(log), mark, root, core)
         state_path().parent.mkdir(parents=True, exist_ok=True)
         state_path().write_text(json.dumps(asdict(cluster), indent=2))
-    except BaseException:  # Ctrl-C included: nothing may be left that no state file names
+    except BaseException:  # Ctrl-C included: leave no process that the state file does not name
         stop(root, mark)
         raise
     say(f"up at {cluster.address}, dashboard {cluster.dashboard_url}, logs {folder}/session_latest/logs")
@@ -94,9 +86,9 @@ def up(
 
 
 def down(*, say: Callable[[str], None] = print) -> bool:
-    """Stops what `up` started, jobs included, and waits until it is gone. False if there was nothing.
+    """Stop what `up` started, jobs included, and wait until it has ended. Returns False if nothing ran.
 
-    Raises ClusterError naming the processes that could not be ended.
+    Raises ClusterError naming the processes that did not end.
     """
     cluster = recorded()
     if cluster is None:
@@ -105,7 +97,7 @@ def down(*, say: Callable[[str], None] = print) -> bool:
     try:
         count = stop(cluster.root, cluster.mark, cluster.core)
     except TimeoutError as error:
-        raise ClusterError(f"{error}; look at them with `ps -fp PID`, then run `rayrlhf down` again") from None
+        raise ClusterError(f"{error}; inspect them with `ps -fp PID`, then run `rayrlhf down` again") from None
     state_path().unlink(missing_ok=True)
     say(f"stopped {cluster.address} ({count} processes)")
     return count > 0
@@ -119,7 +111,7 @@ def _start_command(
         "dashboard-host": "127.0.0.1",
         "dashboard-port": dashboard_port,
         "temp-dir": folder,
-        # Ray's fixed defaults for these collide with a second cluster on the machine.
+        # Ray's fixed defaults collide with a second cluster on the machine.
         "ray-client-server-port": free_port(),
         "dashboard-agent-listen-port": 0,
         "min-worker-port": 0,
@@ -140,10 +132,10 @@ def _start_environment(mark: str) -> dict[str, str]:
         MARK: mark,
         "RAY_AUTH_MODE": "token",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray would wait 30 s for running actors on SIGTERM; `down` means now.
+        # On SIGTERM Ray would wait 30 s for running actors.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAYRLHF_RUNS": os.environ.get("RAYRLHF_RUNS") or str(Path.cwd() / "runs"),
-        # `ray job submit -- python …` then finds this interpreter, environment activated or not.
+        # Jobs started as `python …` then use this interpreter, whether or not its environment is activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
 
@@ -155,13 +147,13 @@ def _require_free_port(port: int, option: str) -> None:
             probe.bind(("0.0.0.0", port))
         except OSError as error:
             raise ClusterError(
-                f"port {port} cannot be used ({error.strerror}): another Ray or program has it; "
+                f"port {port} cannot be used ({error.strerror}): another program uses it; "
                 f"choose another with `rayrlhf up {option} {port + 1}`"
             ) from None
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at the moment."""
+    """A TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         return int(probe.getsockname()[1])
@@ -170,9 +162,9 @@ def free_port() -> int:
 def _require_room(folder: Path, say: Callable[[str], None]) -> None:
     for check in (disk_check("disk for Ray", folder), check_shm(shared_memory(), total_memory())):
         if check.status == "error":
-            raise ClusterError(f"{check.name}: {check.found}; {check.mend}")
+            raise ClusterError(f"{check.name}: {check.found}; {check.fix}")
         if check.status == "warn":
-            say(f"warning: {check.name}: {check.found}; {check.mend}")
+            say(f"warning: {check.name}: {check.found}; {check.fix}")
 
 
 def _wait_for_job_api(process: subprocess.Popen[bytes], url: str, token: str, log: Path, timeout_s: float) -> None:

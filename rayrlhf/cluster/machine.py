@@ -1,7 +1,6 @@
-"""What this machine offers: cores, memory, shared memory, disk. Plain functions of plain numbers.
+"""Checks of this machine's cores, memory, shared memory and disks, as pure functions of the measured values.
 
-Each check takes the facts as arguments, so a test needs no small disk to see what a small disk is told.
-`rayrlhf doctor` prints all of them; `rayrlhf up` stops at the ones that would break a cluster.
+`rayrlhf doctor` prints them all; `rayrlhf up` stops at those that would break a cluster.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `rayrlhf doctor`. `mend` is the command or step that fixes it, empty when all is well."""
+    """One line of `rayrlhf doctor`. `fix` is the command or step to take; empty if all is well."""
 
     name: str
     status: Literal["ok", "warn", "error"]
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def existing_parent(path: Path) -> Path:
@@ -33,7 +32,7 @@ def existing_parent(path: Path) -> Path:
 
 
 def available_cores() -> int:
-    """Cores this process may use: a container or taskset may allow fewer than the machine has."""
+    """Cores that this process may use; a container or taskset may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -52,14 +51,14 @@ def shared_memory() -> int | None:
 
 
 def ray_folder() -> Path:
-    """Where Ray keeps sessions, sockets and spilled objects. Not TMPDIR: socket paths must stay short."""
+    """Where Ray keeps sessions, sockets and spilled objects. Not TMPDIR, since socket paths must be short."""
     return Path(os.environ.get("RAY_TMPDIR") or "/tmp")
 
 
 def check_cores(cores: int) -> Check:
-    """One core works, but the learner and the samplers then take turns."""
+    """One core works, but learner and samplers then take turns."""
     if cores < 2:
-        return Check("cores", "warn", f"{cores}", "give the process 2 cores or more; a run works but is slow")
+        return Check("cores", "warn", f"{cores}", "use 2 cores or more; with one, a run works but is slow")
     return Check("cores", "ok", f"{cores}")
 
 
@@ -69,7 +68,7 @@ def check_memory(total: int) -> Check:
     if total < 6 * GIB:
         return Check("memory", "error", found, "use a machine or container with 8 GiB or more")
     if total < 8 * GIB:
-        return Check("memory", "warn", found, "8 GiB or more; below it, use configs for models under 20M")
+        return Check("memory", "warn", found, "use 8 GiB or more; with less, train models below 20M parameters")
     return Check("memory", "ok", found)
 
 
@@ -81,8 +80,8 @@ def check_shm(total: int | None, memory: int) -> Check:
     wanted = 0.3 * memory
     if total < min(wanted, 2 * GIB):
         gib = max(2, round(wanted / GIB))
-        mend = f"docker run --shm-size={gib}g …, or mount -o remount,size={gib}G /dev/shm"
-        return Check("/dev/shm", "warn", f"{found}; Ray falls back to a slow disk", mend)
+        fix = f"docker run --shm-size={gib}g …, or mount -o remount,size={gib}G /dev/shm"
+        return Check("/dev/shm", "warn", f"{found}; Ray falls back to a slow disk", fix)
     return Check("/dev/shm", "ok", found)
 
 
@@ -90,9 +89,9 @@ def check_disk(name: str, path: Path, free: int, total: int) -> Check:
     """`free`, `total`: bytes. Ray stops storing objects on a disk that is 95 % full."""
     found = f"{free / GIB:.1f} GiB free of {total / GIB:.0f} at {path}"
     if free < GIB or free < 0.05 * total:
-        return Check(name, "error", found, f"free some room there: du -xh -d1 {path} | sort -h | tail")
+        return Check(name, "error", found, f"free some space: du -xh -d1 {path} | sort -h | tail")
     if free < 5 * GIB:
-        return Check(name, "warn", found, "5 GiB or more: a checkpoint holds model and optimizer, 16 bytes a weight")
+        return Check(name, "warn", found, "keep 5 GiB or more free: a checkpoint takes 16 bytes per parameter")
     return Check(name, "ok", found)
 
 

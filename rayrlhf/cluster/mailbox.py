@@ -1,4 +1,4 @@
-"""Live metrics out of Ray Train: rank 0 posts them, the driver empties the box."""
+"""Live metrics from Ray Train: rank 0 posts them to an actor, the driver polls it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mailbox:
         self._posts: list[Post] = []
 
     def post(self, step: int, metrics: dict[str, float]) -> None:
-        """Leave the metrics of one step."""
+        """Add the metrics of one step."""
         self._posts.append((step, metrics))
 
     def collect(self) -> list[Post]:
@@ -34,7 +34,7 @@ class Mailbox:
 
 @contextmanager
 def deliver_to(receive: Callable[[int, dict[str, float]], None]) -> Any:
-    """A mailbox whose posts reach `receive` while the block runs, and all of them by its end."""
+    """A mailbox whose posts are passed to `receive` while the block runs; none is left at its end."""
     box: Any = Mailbox.remote()  # type: ignore[attr-defined]
     done = threading.Event()
 

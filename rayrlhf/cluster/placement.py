@@ -1,4 +1,4 @@
-"""Where a run's actors go: one placement group, asked for before any actor starts."""
+"""Placement of a run's actors: one placement group, requested before any actor starts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Resources(Config):
 
     num_workers: PositiveInt = 1
     num_cpus: NonNegativeFloat = 1.0
-    """CPUs that each reserves; fractions share a core."""
+    """CPUs reserved by each; fractions share a core."""
     num_gpus: NonNegativeFloat = 0.0
-    """GPUs that each reserves; fractions share a GPU."""
+    """GPUs reserved by each; fractions share a GPU."""
     num_threads: PositiveInt | None = None
-    """Threads that each computes with; null is num_cpus, rounded up."""
+    """Compute threads of each; null means num_cpus, rounded up."""
 
     @property
     def threads(self) -> int:
@@ -37,18 +37,18 @@ class Resources(Config):
 
 
 class PlacementConfig(Config):
-    """How the run shares the cluster."""
+    """How the run uses the cluster."""
 
     colocate: tuple[tuple[str, ...], ...] = ()
     """Roles that take turns on the same devices, for example [[policy, reference], [critic, reward]]."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """How long to wait for resources that other runs hold."""
+    """How long to wait for resources held by other runs."""
     strategy: str = Field(default="PACK", pattern="^(PACK|SPREAD|STRICT_PACK|STRICT_SPREAD)$")
 
 
 @dataclass(frozen=True)
 class Seat:
-    """One worker's place: its bundle and its share of it."""
+    """One worker's bundle, and its share of it."""
 
     bundle: int
     num_cpus: float
@@ -57,7 +57,7 @@ class Seat:
 
 @dataclass
 class Plan:
-    """Bundles to ask for, and who sits where."""
+    """Bundles to request, and each role's seats in them."""
 
     bundles: list[dict[str, float]] = field(default_factory=list)
     seats: dict[str, list[Seat]] = field(default_factory=dict)
@@ -70,15 +70,15 @@ class Plan:
 def plan_placement(roles: Mapping[str, Resources], colocate: Sequence[Sequence[str]]) -> Plan:
     """Bundles for the workers of all roles.
 
-    Roles that are colocated share bundles worker by worker: a bundle is as large as the largest of them, and each
-    takes an equal share, since they take turns.
+    Colocated roles share bundles worker by worker. A bundle is as large as the largest of them needs, and each reserves
+    an equal share, since they take turns.
     """
     for name in (name for names in colocate for name in names):
         if name not in roles:
             raise PlacementError(f"placement.colocate: {name!r} is not a role; roles are {', '.join(roles)}")
     together = {name for names in colocate for name in names}
     if len(together) != sum(len(names) for names in colocate):
-        raise PlacementError("placement.colocate: a role stands in more than one group; name each once")
+        raise PlacementError("placement.colocate: a role is in more than one group; name each role once")
     plan = Plan(seats={name: [] for name in roles})
     for names in [*colocate, *([name] for name in roles if name not in together)]:
         for rank in range(max(roles[name].num_workers for name in names)):
@@ -107,13 +107,13 @@ def check_capacity(plan: Plan, roles: Mapping[str, Resources], nodes: Sequence[M
                 for name in sorted(takers, key=lambda name: -takers[name])
             )
             raise PlacementError(
-                f"needs {needed:g} {resource}, cluster has {present:g}: lower {listed}, or their {setting}, "
-                "or let roles share devices with placement.colocate, or add nodes to the cluster"
+                f"the run needs {needed:g} {resource}, the cluster has {present:g}: lower {listed}, or their "
+                f"{setting}, or let roles share devices with placement.colocate, or add nodes to the cluster"
             )
     for bundle in plan.bundles:
         if not any(all(node.get(k, 0.0) + ROUNDING >= v for k, v in bundle.items()) for node in nodes):
             raise PlacementError(
-                f"a worker needs {describe(bundle)} on one node, and no node of the cluster has that much: "
+                f"a worker needs {describe(bundle)} on one node, and no node of the cluster has as much: "
                 "lower the role's num_cpus or num_gpus"
             )
 
@@ -129,7 +129,7 @@ def cluster_nodes() -> list[dict[str, float]]:
 
 
 class Reservation:
-    """A placement group for a plan; a context manager that gives it back."""
+    """A placement group for a plan, held until `release`."""
 
     def __init__(self, plan: Plan, config: PlacementConfig) -> None:
         self.plan = plan
@@ -159,7 +159,7 @@ class Reservation:
         return options
 
     def seat_outside(self) -> Seat:
-        """A place for an actor that reserves nothing."""
+        """A seat for an actor that reserves nothing."""
         return Seat(bundle=-1, num_cpus=0, num_gpus=0)
 
     def release(self) -> None:

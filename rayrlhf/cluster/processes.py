@@ -1,7 +1,7 @@
-"""Finding and stopping exactly the processes that we started.
+"""Finds and stops exactly the processes that we started.
 
-Process ids are reused, and `ray stop` stops every Ray of this machine. So a process is recorded with its
-creation time, and everything started under it carries a mark, unique to one cluster, in its environment.
+Process ids are reused, and `ray stop` stops every Ray on the machine. So a process is recorded with its creation time,
+and all its descendants inherit a mark, unique to one cluster, in their environment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MARK = "RAYRLHF_CLUSTER_MARK"
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process that cannot be mistaken for a later one with its number. `created`: seconds, Unix time."""
+    """A process, identified even if its pid is reused. `created`: seconds, Unix time."""
 
     pid: int
     created: float
@@ -29,7 +29,7 @@ class ProcessId:
         return cls(process.pid, process.create_time())
 
     def find(self) -> psutil.Process | None:
-        """The process, if it still runs. A second of slack: the time moves when the clock is set."""
+        """The process, if it still runs. Creation times may differ by 1 s: they move when the clock is set."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < 1.0
@@ -39,7 +39,7 @@ class ProcessId:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """False for zombies too: in a container without an init process nobody collects them."""
+    """False for zombies too: without an init process, as in some containers, nothing reaps them."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -56,8 +56,7 @@ def _carries(process: psutil.Process, mark: str) -> bool:
 def family(roots: Iterable[ProcessId], mark: str) -> list[psutil.Process]:
     """Living `roots`, all their descendants, and every process of this machine that carries `mark`.
 
-    The tree finds Ray's workers, which overwrite their environment with their title; the mark finds what a
-    dead parent left behind.
+    The process tree finds Ray's workers, whose titles overwrite their environment; the mark finds orphans.
     """
     found = {process for root in roots if (process := root.find())}
     found |= {process for process in psutil.process_iter() if _carries(process, mark)}
@@ -84,15 +83,15 @@ def _end(processes: Sequence[psutil.Process], timeout_s: float, *, kill: bool) -
 
 
 def stop(root: ProcessId, mark: str, others: Sequence[ProcessId] = (), grace_s: float = 10.0) -> int:
-    """Ends `root`, which ends its children in order; then whatever is left. Returns how many there were.
+    """End `root`, which ends its children in order, then whatever is left. Returns the number of processes.
 
-    Waits until all are gone, at most `grace_s` + 6 s. Raises TimeoutError naming those that stayed.
+    Waits until all have ended, at most `grace_s` + 6 s. Raises TimeoutError naming those that have not.
     """
     members = family([root, *others], mark)
     if first := root.find():
         _end([first], grace_s, kill=False)
     for kill in (False, True):
-        # Looked up anew: what died may have left children that were not there before.
+        # Look again: processes that ended may have left new orphans.
         alive = [*{*family([root, *others], mark), *members}]
         alive = _end([process for process in alive if _alive(process)], 3.0, kill=kill)
     if alive:

@@ -1,10 +1,10 @@
-"""Ray's token authentication: where the token is, and what a cluster says to it.
+"""Ray's token authentication: where the token is, and whether a cluster accepts it.
 
 Ray (2.60) looks for a token in RAY_AUTH_TOKEN, then in the file RAY_AUTH_TOKEN_PATH, then in
-~/.ray/auth_token, and uses it only in processes where RAY_AUTH_MODE=token. A cluster decides once, when it
-starts; a process that guesses differently hangs or fails deep inside Ray. So this module asks the cluster
-first: one small call to its control service (GCS) tells in milliseconds whether it is there, whether it
-wants a token, whether it takes ours, and which version of Ray it runs.
+~/.ray/auth_token, and uses it only in processes where RAY_AUTH_MODE=token. A cluster's mode is fixed
+when it starts; a process with another mode hangs or fails deep inside Ray. So this module asks the cluster first: one
+call to its control service (GCS) tells in milliseconds whether it runs, requires a token, accepts ours, and which
+version of Ray it has.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def read_token() -> str | None:
 
 
 def ensure_token() -> str:
-    """The token, after making one that only this user can read if there was none."""
+    """The token. If there is none, one is made that only this user can read."""
     if token := read_token():
         return token
     path = token_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(32)
-    # Never readable by others, not even between creation and chmod.
+    # Created with mode 0600: never readable by others, not even for a moment.
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(token)
     return token
@@ -51,7 +51,7 @@ def ensure_token() -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a GCS said. `ray_version` is known only when `status` is "ok"."""
+    """The answer of a GCS. `ray_version` is known only when `status` is "ok"."""
 
     status: Literal["ok", "refused", "unreachable"]
     ray_version: str = ""
@@ -59,9 +59,9 @@ class Answer:
 
 
 def ask(address: str, token: str | None, timeout_s: float = 5.0) -> Answer:
-    """Calls the GCS at `address` (host:port) with or without a token. Never raises for a network reason."""
+    """Call the GCS at `address` (host:port), with or without a token. Network errors are answers, not exceptions."""
     metadata = [("authorization", f"Bearer {token}")] if token else None
-    # Like Ray itself: a proxy set for the web must not answer for a cluster.
+    # Like Ray itself, ignore HTTP proxies.
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
         try:
@@ -74,9 +74,9 @@ def ask(address: str, token: str | None, timeout_s: float = 5.0) -> Answer:
 
 
 def use_mode(mode: AuthMode) -> None:
-    """Makes this process, and those it starts, authenticate as the cluster does.
+    """Make this process, and those it starts, authenticate as the cluster requires.
 
-    Ray reads its settings when it is imported; the environment alone would come too late.
+    Ray reads its settings at import, so setting the environment alone would be too late.
     """
     os.environ[authentication_token_setup.AUTH_MODE_ENV_VAR] = mode
     Config.initialize("")

@@ -1,8 +1,8 @@
-"""`make demo`: a model from nothing through all three stages on this machine, each submitted as a Ray job.
+"""`make demo`: a model from scratch through SFT, reward model and PPO on this machine, each submitted as a Ray job.
 
-The sample data has two registers, polite and curt. SFT teaches both about equally, the reward model learns which one
-people prefer, and PPO moves the policy there. Whether it did is judged twice: by the reward on held-out prompts, and
-by a rule that knows how the sample was written and nothing of the reward model.
+The sample data has two registers, polite and curt. SFT teaches both about equally, the reward model learns to prefer
+the polite one, and PPO moves the policy there. Two measures decide whether it did: the reward on held-out prompts and
+a rule that knows the sample's phrases but not the reward model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rayrlhf.cluster import local
-from rayrlhf.cluster.connection import environment
+from rayrlhf.cluster.connection import client_environment
 from rayrlhf.config import UserError
 from rayrlhf.demo.sample import is_polite
 from rayrlhf.metrics import console
@@ -37,7 +37,7 @@ MIN_STANDARD_ERRORS = 3.0
 MIN_POLITE_POINTS = 25.0
 NUM_SAMPLES = 3
 CLIENT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s+(INFO|SUCC|WARNING) |Running entrypoint")
-"""What `ray job submit` says of itself, which hides the job's own lines; shown only if the job fails."""
+"""`ray job submit`'s own lines, hidden unless the job fails, so that the job's are readable."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Answers:
 
     @property
     def polite_share(self) -> float:
-        """Share of responses that the generator's own rule calls polite, in [0, 1]."""
+        """Share of responses that are polite by the generator's own rule, in [0, 1]."""
         return sum(map(is_polite, self.responses)) / len(self.responses)
 
 
 def run_demo(runs: Path) -> bool:
-    """Run everything below `runs/demo`, print the table, and say whether the policy learnt what it should."""
+    """Run everything below `runs/demo`, print the table, and return whether the policy learned."""
     runs = runs.absolute()
     shutil.rmtree(runs / "demo", ignore_errors=True)
     os.environ |= {RUNS_VARIABLE: str(runs), "RAYRLHF_STATE": str(runs / "demo/cluster.json")}  # a cluster of its own
@@ -74,7 +74,7 @@ def run_demo(runs: Path) -> bool:
         parameters = init_model_folder(
             runs / "demo/base", SHAPE, read_texts(sorted(Path("data/sample").glob("*.jsonl")))
         )
-        console.print(f"a model of {parameters / 1e6:.1f}M parameters from nothing: {runs / 'demo/base'}")
+        console.print(f"a new model of {parameters / 1e6:.1f}M parameters: {runs / 'demo/base'}")
         seconds["set-up"] = time.monotonic() - started
         for stage in STAGES:
             began = time.monotonic()
@@ -92,7 +92,7 @@ def submit(command: list[str]) -> None:
     console.rule(" ".join(["ray", *full[1:]]), align="left")
     hidden: list[str] = []
     with subprocess.Popen(
-        full, env={**os.environ, **environment()}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        full, env={**os.environ, **client_environment()}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:
         assert job.stdout is not None
         for line in job.stdout:
@@ -107,7 +107,7 @@ def submit(command: list[str]) -> None:
 
 
 def report(folder: Path, seconds: dict[str, float]) -> bool:
-    """The table; True if reward and politeness rose as much as they must."""
+    """Print the table. Returns whether reward and politeness rose enough."""
     sft, reward_model, ppo = (_summary(folder / stage) for stage in STAGES)
     rollouts = sorted((folder / "ppo" / "rollouts").glob("heldout-*.parquet"))
     before, after = Answers.read(rollouts[0]), Answers.read(rollouts[-1])
@@ -145,13 +145,13 @@ def report(folder: Path, seconds: dict[str, float]) -> bool:
     for prompt, old, new in list(zip(before.prompts, before.responses, after.responses, strict=True))[:NUM_SAMPLES]:
         table.add_row(prompt.strip(), old.strip(), new.strip(), "")
     Console(width=table.width).print(table)
-    learnt = rise >= MIN_STANDARD_ERRORS * error and points >= MIN_POLITE_POINTS
-    if not learnt:
+    learned = rise >= MIN_STANDARD_ERRORS * error and points >= MIN_POLITE_POINTS
+    if not learned:
         console.print(
             f"the policy did not learn: reward must rise by {MIN_STANDARD_ERRORS:g} standard errors and polite answers "
             f"by {MIN_POLITE_POINTS:g} points"
         )
-    return learnt
+    return learned
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """The demo's sample set: short Korean and English exchanges in a polite and a curt register.
 
 The set makes alignment visible in minutes. The register of an SFT row is a fair coin, so after SFT a policy
-answers any prompt politely about half of the time. Preference pairs favour the polite answer, so PPO should
+answers politely about half of the time. Preference pairs favor the polite answer, so PPO should
 raise the share that `is_polite` finds. Curt answers may ramble and polite ones may be brief, so rewarding
 length is not enough.
 
-Everything is composed from `sample_phrases` with one seed: the same seed writes the same bytes.
+Everything is composed from the tables in `phrases` with one seed: the same seed writes the same bytes.
 """
 
 import json
@@ -32,7 +32,7 @@ MAX_COMPLETION_CHARS = 130
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and what it was made from. Never written: files carry only the text."""
+    """A prompt and what it was made from. Files hold only the text."""
 
     text: str
     topic: Topic
@@ -46,7 +46,7 @@ class Exchange:
     prompt: str
     completion: str
     register: Literal["polite", "curt"]
-    """What the generator drew. Kept in memory for tests, not written."""
+    """Chosen by the generator. For tests; not written to files."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def make_sample(seed: int = 0) -> Sample:
 
 
 def every_question() -> tuple[Question, ...]:
-    """All prompts the tables can make, topic by topic."""
+    """All prompts that the tables can make, topic by topic."""
     return tuple(
         Question(_render(template, item=item, when=when), topic, item)
         for topic in TOPICS
@@ -135,11 +135,10 @@ def curt_reply(question: Question, rng: random.Random) -> str:
 def is_polite(text: str) -> bool:
     """Whether `text` sounds like the polite register: at least one polite marker and no curt one.
 
-    The judge knows the generator's phrases (`POLITE_MARKERS`, `CURT_MARKERS`) and nothing else: it measures
-    the register of text that a model trained on this set wrote, not courtesy in general. Text cut off by the
-    token limit, broken UTF-8, stray punctuation, letter case and Korean spacing do not disturb it. An empty
-    text, or one cut off before its first marker, is not polite. English markers match whole words, Korean
-    ones any run of syllables.
+    The rule knows the generator's phrases (`POLITE_MARKERS`, `CURT_MARKERS`) and nothing else: it measures text by
+    models trained on this set, not courtesy in general. It ignores punctuation, letter case and Korean spacing, and
+    tolerates truncated text and broken UTF-8. An empty text, or one cut off before its first marker, is not polite.
+    English markers match whole words, Korean ones any run of syllables.
     """
     return _carries(POLITE_MARKERS, text) and not _carries(CURT_MARKERS, text)
 
@@ -190,7 +189,7 @@ def _reply(template: str, question: Question) -> str:
 
 
 def _render(template: str, **slots: str) -> str:
-    """Fill the slots, then settle particles, spaces that an empty slot leaves, and capitals of sentences."""
+    """Fill the slots, choose particles, remove the spaces of empty slots, and capitalize sentences."""
     text = re.sub(r"(.)\[(\w+)/(\w+)\]", _particle, template.format(**slots))
     text = re.sub(r"\s+(?=[.,?!])", "", " ".join(text.split()))
     return re.sub(r"(?:^|[.?!] )[a-z]", lambda start: start[0].upper(), text)

@@ -1,4 +1,4 @@
-"""Models: policies and scalar heads over Hugging Face folders, and small models made from nothing."""
+"""Models: a Hugging Face folder → a policy or scalar model, adapters included, and back; small models from scratch."""
 
 from rayrlhf.models.folder import ModelFolderError, load_tokenizer, read_model_config
 from rayrlhf.models.lora import LoraConfig, check_lora

@@ -1,4 +1,4 @@
-"""Model folders: what has to be in one before an actor is started with it."""
+"""Model folders: checks of config, weights and tokenizer before any actor starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rayrlhf.config import UserError
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 PROBE = "안녕하세요, 저는 12살입니다.  It's a test:\n- one\tTwo"
-"""Text whose tokens differ when a tokenizer was rebuilt as another kind."""
+"""Text whose tokens differ if a tokenizer was rebuilt as another kind."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -19,7 +19,7 @@ class ModelFolderError(UserError):
 
 
 def is_hub_name(model: str) -> bool:
-    """True for `owner/name` that is no folder here: transformers then looks it up on the model hub."""
+    """Whether `model` is `owner/name` and not a folder here: transformers then looks it up on the model hub."""
     return bool(HUB_NAME.fullmatch(model)) and not Path(model).exists() and not model.startswith("runs/")
 
 
@@ -34,7 +34,7 @@ def read_model_config(model: str) -> Any:
         folder = Path(model)
         if not folder.is_dir():
             raise ModelFolderError(
-                f"model {model!r}: no such folder; make one with `rayrlhf model init`, or name a trained one"
+                f"model {model!r}: no such folder; make one with `rayrlhf model init`, or name a trained model's"
             )
         if not (folder / "config.json").is_file():
             raise ModelFolderError(f"model {model!r}: the folder has no config.json, so it is not a model folder")
@@ -43,12 +43,12 @@ def read_model_config(model: str) -> Any:
     try:
         return AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
-        missing = "no such folder here, and as a hub name it" if is_hub_name(model) else "its configuration"
+        missing = "no such folder, and as a hub name it" if is_hub_name(model) else "its configuration"
         raise ModelFolderError(f"model {model!r}: {missing} cannot be read: {_first_line(error)}") from None
 
 
 def skeleton(model: str) -> Any:
-    """The causal language model of a folder or hub name on the meta device: names and shapes, without memory."""
+    """The causal language model of a folder or hub name on the meta device: names and shapes only."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -59,8 +59,8 @@ def skeleton(model: str) -> Any:
 def load_tokenizer(model: str, for_model: str | None = None) -> Any:
     """The tokenizer in `model`, checked against the vocabulary of the model `for_model` (by default the same).
 
-    Raises ModelFolderError when there is none, when it has no end-of-sequence token, or when it can produce ids that
-    the model has no embedding for.
+    Raises ModelFolderError if there is none, if it has no eos token, or if it can produce ids without an embedding in
+    the model.
     """
     from transformers import AutoTokenizer
 
@@ -70,7 +70,7 @@ def load_tokenizer(model: str, for_model: str | None = None) -> Any:
     ):
         raise ModelFolderError(
             f"model {model!r}: the folder has no tokenizer (tokenizer.json); "
-            "copy the tokenizer's files of the model it came from into it"
+            "copy the tokenizer files of its base model into it"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
@@ -89,10 +89,10 @@ def load_tokenizer(model: str, for_model: str | None = None) -> Any:
 
 
 def _check_same_as_stored(model: str, tokenizer: Any) -> None:
-    """Raises ModelFolderError if the loaded tokenizer splits text otherwise than the folder's `tokenizer.json`.
+    """Raises ModelFolderError if the loaded tokenizer splits text differently from `tokenizer.json`.
 
-    transformers chooses the tokenizer's class by the model's type and rebuilds it, so a tokenizer of another kind is
-    changed without a word: in a Qwen2 folder, KoGPT2's turns Korean into single bytes.
+    transformers chooses the tokenizer class by the model type and rebuilds the tokenizer, silently changing one of
+    another kind: in a Qwen2 folder, KoGPT2's tokenizer turns Korean into single bytes.
     """
     from tokenizers import Tokenizer
 
@@ -102,20 +102,20 @@ def _check_same_as_stored(model: str, tokenizer: Any) -> None:
     expected = Tokenizer.from_file(str(stored)).encode(PROBE, add_special_tokens=False).ids
     if expected != tokenizer(PROBE, add_special_tokens=False).input_ids:
         raise ModelFolderError(
-            f"model {model!r}: transformers reads its tokenizer as {type(tokenizer).__name__}, because of the model's "
-            "type, and then splits text otherwise than tokenizer.json says; choose an architecture that keeps the "
-            "tokenizer as it is, for example llama"
+            f"model {model!r}: transformers loads its tokenizer as {type(tokenizer).__name__}, because of the model "
+            "type, which splits text differently from tokenizer.json; choose an architecture that keeps the tokenizer, "
+            "for example llama"
         )
 
 
 def check_same_vocabulary(first: str, second: str) -> None:
-    """Raises ModelFolderError unless both models' tokenizers give the same ids: what models share is ids, not text."""
+    """Raises ModelFolderError unless both models' tokenizers give the same ids: models exchange token ids, not text."""
     if first == second:
         return
     if load_tokenizer(first).get_vocab() != load_tokenizer(second).get_vocab():
         raise ModelFolderError(
-            f"models {first!r} and {second!r} have different tokenizers; texts are exchanged as token ids, "
-            "so every model of a run must share one vocabulary; a reward model alone may have its own, with "
+            f"models {first!r} and {second!r} have different tokenizers; models exchange token ids, so "
+            "all models of a run must share one vocabulary; only a reward model may have its own, with "
             "reward.source.retokenize=true"
         )
 

@@ -1,4 +1,4 @@
-"""Make a small model and a byte-level BPE tokenizer from text files: enough to run every stage on a laptop."""
+"""Small models from scratch, with a byte-level BPE tokenizer trained on text files: enough for a laptop."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CHAT_TEMPLATE = (
 
 
 class ModelShape(Config):
-    """Size of a model made from nothing."""
+    """Architecture and size of a model made from scratch."""
 
     architecture: Literal["qwen2", "llama"] = "qwen2"
     vocab_size: PositiveInt = 2048
-    """Entries of the tokenizer, if one is trained; otherwise the given tokenizer's own number is used."""
+    """Vocabulary of the tokenizer to train; a given tokenizer keeps its own."""
     hidden_size: PositiveInt = 256
     num_layers: PositiveInt = 4
     num_heads: PositiveInt = 4
@@ -51,7 +51,7 @@ class ModelShape(Config):
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE tokenizer with a chat template; every byte has a token, so nothing is ever unknown."""
+    """A byte-level BPE tokenizer with a chat template; every byte has a token, so no text is unknown."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -71,7 +71,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
 
 
 def make_model(shape: ModelShape, tokenizer: Any) -> Any:
-    """A randomly initialised transformers model of this shape, seeded."""
+    """A randomly initialized transformers model of this shape, seeded."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -117,7 +117,7 @@ def init_model_folder(
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if tokenizer_folder is None:
-        # transformers splits text as it does for all models of the architecture; the folder shall say the same.
+        # transformers rebuilds the tokenizer for the architecture; save what it will load.
         AutoTokenizer.from_pretrained(out).save_pretrained(out)
     try:
         load_tokenizer(str(out))

@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al. 2021): beside each chosen linear layer W a trained α/r·B·A, W itself frozen.
 
-The adapters are injected by peft into the Hugging Face model in place. What leaves the training process, to samplers
-and into folders, are merged weights W + α/r·B·A under the model's own names, or A and B alone; the training module is
-never merged.
+The adapters are injected by peft into the Hugging Face model in place. Samplers and
+folders get merged weights W + α/r·B·A under the model's own names, or A and B alone; the module in training is never
+merged.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ALL_LINEAR = "all-linear"
 ADAPTER = "default"
 BASE = ".base_layer"
 PEFT_PREFIX = "base_model.model."
-"""What peft writes before the model's own names."""
+"""peft's prefix of the model's own names."""
 HEAD = "score"
-"""The head of scalar models. It is new, or belongs to the task, so it is trained whole beside the adapters."""
+"""The head of scalar models. It is new, so it is trained in full beside the adapters."""
 
 
 class LoraConfig(Config):
@@ -38,7 +38,7 @@ class LoraConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On the adapters' inputs, in training only."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """`all-linear`: every linear layer but the output head; or ends of names, for example [q_proj, v_proj]."""
+    """`all-linear`: every linear layer except the output head; or suffixes of names, for example [q_proj, v_proj]."""
 
     load_in_4bit: bool = False
     """Keep the frozen linear layers in 4 bits (NF4) and compute in bfloat16: an eighth of their float32 memory. CUDA
@@ -49,7 +49,7 @@ class LoraConfig(Config):
     def _names_are_a_list(cls, targets: Any) -> Any:
         is_list = isinstance(targets, list | tuple) and targets and all(isinstance(name, str) for name in targets)
         if targets != ALL_LINEAR and not is_list:
-            raise ValueError(f"write {ALL_LINEAR}, or a list of the ends of layers' names, such as [q_proj, v_proj]")
+            raise ValueError(f"set {ALL_LINEAR}, or a list of suffixes of layer names, such as [q_proj, v_proj]")
         return targets
 
 
@@ -94,7 +94,7 @@ def _matches(name: str, target: str) -> bool:
 def add_adapters(model: Any, config: LoraConfig) -> None:
     """Freeze `model`, a Hugging Face model, and give it adapters in place; a scalar head stays trainable.
 
-    B starts at zero, so the model computes what it did before. A is drawn from a fixed seed: the same on every rank.
+    B starts at zero, so the model computes what it did before. A has a fixed seed: it is the same on every rank.
     """
     from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model
@@ -118,7 +118,7 @@ def add_adapters(model: Any, config: LoraConfig) -> None:
 
 
 def trained_share(model: str, config: LoraConfig) -> float:
-    """Parameters of all adapters of `model` (a folder or hub name), as a share of its own parameters."""
+    """Adapter parameters of `model` (a folder or hub name), as a share of its own parameters."""
     empty = skeleton(model)
     sizes = (sum(empty.get_submodule(name).weight.shape) for name in target_names(empty, config))
     return config.rank * sum(sizes) / sum(parameter.numel() for parameter in empty.parameters())
@@ -136,9 +136,9 @@ def merged(
 ) -> Iterator[tuple[str, Tensor]]:
     """`tensors` of `model` (its parameters or its state) under its plain names, each W with its α/r·B·A added.
 
-    One layer at a time, as new tensors. `whole` gathers a sharded tensor from all ranks: a collective, called for the
-    same tensors in the same order on each. The sum is made in float32 and rounded to W's dtype. A W in 4 bits is
-    unpacked first. Without adapters the tensors are those given.
+    One layer at a time, as new tensors. `whole` gathers a sharded tensor: a collective, called for the same tensors in
+    the same order on each rank. The sum is computed in float32 and rounded to W's dtype; a 4-bit W is unpacked first.
+    Without adapters the tensors are those given.
     """
     for name, tensor in dequantized(model, tensors):
         if _is_adapter(name):
@@ -170,7 +170,7 @@ def adapter_tensors(
 
 
 def save_adapter(model: Any, folder: Path, state: Mapping[str, Tensor]) -> None:
-    """Write what was trained of `model` in peft's format, if it has adapters; `state` holds its whole tensors.
+    """Write the trained tensors of `model` in peft's format, if it has adapters; `state` holds its full tensors.
 
     peft loads the folder onto the base model that adapter_config.json names, a scalar head included.
     """

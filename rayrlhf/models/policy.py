@@ -1,4 +1,4 @@
-"""A causal language model seen as a policy: log-probabilities of the tokens of a response."""
+"""A causal language model as a policy: log-probabilities of response tokens."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LOGITS_CHUNK_ROWS = 1024
 class Policy(nn.Module):
     """π(token | before) over a Hugging Face causal language model.
 
-    `forward` returns log-probabilities in the alignment of `rayrlhf.types` and builds logits for the asked positions
-    only, `LOGITS_CHUNK_ROWS` at a time: prompt tokens never cost vocabulary-sized memory.
+    `forward` returns log-probabilities in the alignment of `rayrlhf.types` and computes logits at the masked positions
+    only, `LOGITS_CHUNK_ROWS` at a time: prompt tokens take no vocabulary-sized memory.
     """
 
     def __init__(self, model: Any) -> None:
@@ -31,7 +31,7 @@ class Policy(nn.Module):
 
     @classmethod
     def load(cls, folder: str, dtype: torch.dtype = torch.float32, load_in_4bit: bool = False) -> Policy:
-        """The policy in a Hugging Face folder or hub name. In 4 bits it comes on the GPU, else on the CPU."""
+        """The policy in a Hugging Face folder or hub name. On the CPU; in 4 bits, on the GPU."""
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **loading(load_in_4bit))
@@ -41,9 +41,9 @@ class Policy(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor, temperature: float = 1.0, with_entropy: bool = False
     ) -> TokenLogprobs:
-        """Log-probabilities of `tokens` where `mask` is set, and the entropies there if asked.
+        """Log-probabilities of `tokens` where `mask` is set, and the entropies if asked for.
 
-        tokens: [B, T] int64, right-padded; mask: [B, T] bool, False at t = 0 (nothing stands before it).
+        tokens: [B, T] int64, right-padded; mask: [B, T] bool, False at t = 0 (it has no prefix).
         Returns [B, T] float32 tensors, 0 outside the mask. Right padding needs no attention mask: attention is causal,
         so no real token sees the padding.
         """
@@ -66,10 +66,9 @@ class Policy(nn.Module):
     def weights(self, whole: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of every parameter under its Hugging Face name, tied ones under each of their names.
 
-        `whole` gathers a sharded tensor; all ranks must then iterate. Adapters are merged into the tensors given out,
-        one layer at a time, and the module is left as it is.
-        A receiver that packs its own copy of the output head (vLLM) keeps a stale one unless the tied
-        `lm_head.weight` is sent as well.
+        `whole` gathers a sharded tensor; all ranks must then iterate. Adapters are merged into the tensors yielded, one
+        layer at a time; the module is unchanged. Tied weights must be sent under both names: vLLM packs its own copy of
+        the output head, which stays stale without `lm_head.weight`.
         """
         return merged(self.model, dict(self.model.named_parameters(remove_duplicate=False)), whole)
 
@@ -89,9 +88,9 @@ def transformer_blocks(model: Any) -> list[nn.Module]:
 
 
 def save_folder(model: Any, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None) -> None:
-    """`model` and its tokenizer as a Hugging Face folder; `state_dict` replaces sharded parameters by whole ones.
+    """`model` and its tokenizer as a Hugging Face folder; `state_dict` replaces sharded parameters by full ones.
 
-    Adapters are merged into the model written, and lie beside it in `adapter/` in peft's format.
+    Adapters are merged into the saved model, and also saved in `adapter/` in peft's format.
     """
     state = model.state_dict() if state_dict is None else state_dict
     writable(model).save_pretrained(folder, state_dict=dict(merged(model, state, lambda tensor: tensor)))
@@ -100,6 +99,6 @@ def save_folder(model: Any, folder: Path, tokenizer: Any, state_dict: dict[str, 
 
 
 def _spread(values: Tensor, asked: Tensor) -> Tensor:
-    """[N] values of the asked positions of [B, T−1] → [B, T], 0 elsewhere."""
+    """[N] values at the positions `asked` of [B, T−1] → [B, T], 0 elsewhere."""
     spread = torch.zeros(asked.shape, dtype=values.dtype, device=values.device)
     return torch.nn.functional.pad(spread.masked_scatter(asked, values), (1, 0))

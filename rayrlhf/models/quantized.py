@@ -1,7 +1,7 @@
-"""Frozen weights in 4 bits under adapters: NF4 with double quantisation (Dettmers et al. 2023, section 3), on CUDA.
+"""Frozen weights in 4 bits under adapters: NF4 with double quantization (Dettmers et al. 2023, section 3), on CUDA.
 
-bitsandbytes packs each linear layer but the heads as the folder is loaded. What leaves the training process are whole
-numbers again: W as the packed layer means it, in the dtype that it was loaded in.
+bitsandbytes packs every linear layer except the heads while loading. Samplers and folders get unpacked weights, in the
+dtype that the model was loaded in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rayrlhf.models.folder import skeleton
 
 
 def loading(load_in_4bit: bool) -> dict[str, Any]:
-    """What transformers' `from_pretrained` has to be told."""
+    """Arguments for transformers' `from_pretrained`."""
     if not load_in_4bit:
         return {}
     from transformers import BitsAndBytesConfig
@@ -44,12 +44,12 @@ def check_4bit(model: str, field: str, num_gpus: float, gpus_field: str) -> None
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            f"{field}.load_in_4bit is true, which needs bitsandbytes, and it is not installed here: install the CUDA "
+            f"{field}.load_in_4bit is true, which needs bitsandbytes, but it is not installed: install the CUDA "
             f"requirements (make install KIND=cuda), or set {field}.load_in_4bit=false"
         )
     if any(isinstance(module, Conv1D) for module in skeleton(model).modules()):
         raise ConfigError(
-            f"{field}.load_in_4bit is true, but model {model!r} keeps its weights transposed (Conv1D), and they "
+            f"{field}.load_in_4bit is true, but model {model!r} keeps its weights transposed (Conv1D), which "
             f"cannot be merged from 4 bits: set {field}.load_in_4bit=false"
         )
 
@@ -57,7 +57,7 @@ def check_4bit(model: str, field: str, num_gpus: float, gpus_field: str) -> None
 def dequantized(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """`tensors` of `model` (its parameters or its state), packed weights unpacked one at a time.
 
-    The quantiser's own entries beside a packed weight are left out; all other tensors are those given.
+    The quantizer's own entries next to a packed weight are left out; all other tensors are those given.
     """
     packed = {name for name, module in model.named_modules() if _is_packed(module)}
     for name, tensor in tensors.items():
@@ -71,7 +71,7 @@ def dequantized(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str
 
 
 def writable(model: Any) -> Any:
-    """`model`, or an empty one of its kind if it is packed: transformers writes a packed model's own weights only."""
+    """`model`, or, if it is packed, an empty model of its kind: transformers saves that one packed."""
     if getattr(model, "hf_quantizer", None) is None:
         return model
     config = copy.deepcopy(model.config)
@@ -80,7 +80,7 @@ def writable(model: Any) -> Any:
 
 
 def empty_of(model: Any, config: Any) -> Any:
-    """A model of the same class and dtype on the meta device: names and settings, without memory."""
+    """A model of the same class and dtype on the meta device: names and settings only."""
     with torch.device("meta"):
         empty = type(model)(config).to(model.dtype)
     if model.can_generate():
@@ -89,6 +89,6 @@ def empty_of(model: Any, config: Any) -> Any:
 
 
 def _is_packed(module: Any) -> bool:
-    # Not `module.weight`: of an adapter's layer that is its base layer's.
+    # Not `module.weight`, which an adapter layer forwards to its base layer.
     weight = dict(module.named_parameters(recurse=False)).get("weight")
     return type(weight).__name__ == "Params4bit"

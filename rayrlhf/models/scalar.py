@@ -21,15 +21,15 @@ class RewardStatistics:
     mean: float = 0.0
     std: float = 1.0
 
-    def normalise(self, scores: Tensor) -> Tensor:
-        """(scores − mean) / std, so that rewards of any model are comparable in size."""
+    def normalize(self, scores: Tensor) -> Tensor:
+        """(scores − mean) / std, so that rewards of different models have the same scale."""
         return (scores - self.mean) / self.std
 
 
 class ScalarModel(nn.Module):
     """One number per token from a Hugging Face sequence-classification model with a single label.
 
-    The folder is an ordinary one (`AutoModelForSequenceClassification`), so reward models trained elsewhere load.
+    Reward models trained elsewhere load too (`AutoModelForSequenceClassification`).
     """
 
     def __init__(self, model: Any) -> None:
@@ -38,9 +38,9 @@ class ScalarModel(nn.Module):
 
     @classmethod
     def load(cls, folder: str, dtype: torch.dtype = torch.float32, load_in_4bit: bool = False) -> ScalarModel:
-        """From a reward model's folder, or from a language model's with a new head of zeros.
+        """From a reward model's folder, or from a language model's with a new zero head.
 
-        In 4 bits it comes on the GPU, else on the CPU; the head is never packed.
+        On the CPU; in 4 bits, on the GPU. The head is never packed.
         """
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -69,7 +69,7 @@ class ScalarModel(nn.Module):
 
     @property
     def statistics(self) -> RewardStatistics:
-        """The score statistics stored in the model's configuration; mean 0 and deviation 1 if there are none."""
+        """The score statistics in the model's configuration; mean 0 and standard deviation 1 if there are none."""
         stored = getattr(self.model.config, "reward_statistics", None) or {}
         return RewardStatistics(**stored)
 

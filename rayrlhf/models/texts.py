@@ -1,4 +1,4 @@
-"""All text of data files, whatever its meaning: what a tokenizer is trained on."""
+"""All text of data files, whatever their schema, to train a tokenizer on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rayrlhf.data.ingest.account import DataError
 
 
 def read_texts(paths: Iterable[Path]) -> Iterator[str]:
-    """Every string in the files' rows, in order. Raises DataError for a file without any."""
+    """Every string in the files' rows, in order. Raises DataError for a file without text."""
     for path in paths:
         has_text, first_bad = False, ""
         for chunk in open_chunks(path, Decoding()):
@@ -22,7 +22,7 @@ def read_texts(paths: Iterable[Path]) -> Iterator[str]:
                     has_text = True
                     yield text
         if not has_text:
-            raise DataError(f"{path}: there is no text in it{first_bad}")
+            raise DataError(f"{path}: the file holds no text{first_bad}")
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Settings that the offline stages have in common: SFT, reward model and DPO."""
+"""Settings shared by the offline stages: SFT, reward model and DPO."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rayrlhf.training.model_trainer import TrainingConfig
 
 
 class OfflineData(DataConfig, SequenceLimit):
-    """Data of an offline stage, and what to do with long rows."""
+    """Data of an offline stage, and the limit on sequence lengths."""
 
     heldout_share: float = Field(default=0.05, gt=0, lt=1)
 
 
 class PairData(OfflineData):
-    """Pairs of a better and a worse answer."""
+    """Chosen/rejected pairs."""
 
     augment: Augmentation | None = None
-    """Made negatives beside the real ones."""
+    """Synthetic negatives to add to the training pairs; null adds none."""
 
 
 class OfflineConfig(Config):
-    """What every offline stage reads."""
+    """Settings of every offline stage."""
 
     run: RunConfig
     model: str
@@ -39,22 +39,21 @@ class OfflineConfig(Config):
     workers: Resources = Resources()
     num_epochs: PositiveInt = 1
     max_steps: PositiveInt | None = None
-    """Stop after so many optimizer steps, if that is sooner."""
+    """Stop after this many optimizer steps, if that is before the end of the epochs."""
     batch_size: PositiveInt = 32
-    """Rows of one optimizer step, over all workers; how many passes that takes follows from
-    `training.max_tokens_per_microbatch`."""
+    """Rows per optimizer step, over all workers; `training.max_tokens_per_microbatch` sets how many passes that is."""
     evaluation_interval: NonNegativeInt = 0
-    """Steps between evaluations; there is one before the first and one after the last step too. 0 is only those."""
+    """Steps between evaluations; 0: none besides those before the first and after the last step."""
     checkpoint_interval: NonNegativeInt = 0
-    """Steps between checkpoints; the last step always has one. 0 is only that."""
+    """Steps between checkpoints; the last step always saves one. 0: only that."""
     max_failures: NonNegativeInt = 2
-    """How often a failed worker is restarted from the last checkpoint."""
+    """Restarts of failed workers from the last checkpoint before the run fails."""
 
     @property
     def models(self) -> dict[str, str]:
-        """Folders of all models that the run reads, by their part in it; `start` is the one that is trained."""
+        """Folders of all models that the run reads; `start` is the one trained."""
         return {"start": self.model}
 
     def resolved(self) -> Self:
-        """With absolute paths, as workers in other working directories need them."""
+        """With absolute paths: workers have other working directories."""
         return self.model_copy(update={"model": resolve(self.model), "data": self.data.resolved()})

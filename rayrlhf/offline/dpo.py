@@ -1,4 +1,4 @@
-"""Direct preference optimisation on Ray Train."""
+"""Direct preference optimization (DPO) on Ray Train."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rayrlhf.training.parallel import Ranks
 
 
 class DPOConfig(OfflineConfig):
-    """Everything `jobs/dpo.py` reads."""
+    """Configuration of `jobs/dpo.py`."""
 
     data: PairData
     loss: PreferenceLoss = DPO()
     reference_model: str | None = None
-    """Folder of the frozen reference; null takes the policy as it starts, `model`."""
+    """Folder of the frozen reference; null means `model`, the policy before training."""
 
     @property
     def models(self) -> dict[str, str]:

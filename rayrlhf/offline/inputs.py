@@ -1,4 +1,4 @@
-"""Checks of an offline stage's models, made before anything is started."""
+"""Checks of an offline stage's models, made before anything starts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rayrlhf.training.inputs import check_training
 
 
 def check_models(config: OfflineConfig) -> None:
-    """Look at every model of a run whose paths are resolved.
+    """Check all models of a run with resolved paths.
 
-    Raises ModelFolderError if one is missing or has another tokenizer than the first, and ConfigError if rows may be
-    longer than it can read, or if the first cannot be trained as asked.
+    Raises ModelFolderError if one is missing or its tokenizer differs from the first one's, and ConfigError if rows may
+    be longer than its context or if the first cannot be trained with these settings.
     """
     for model in dict.fromkeys(config.models.values()):
         limit = getattr(read_model_config(model), "max_position_embeddings", None)
         check_same_vocabulary(config.model, model)
         if limit is not None and config.data.max_tokens > limit:
             raise ConfigError(
-                f"data.max_tokens is {config.data.max_tokens}, but model {model!r} takes {limit}: "
+                f"data.max_tokens is {config.data.max_tokens}, but model {model!r} takes at most {limit}: "
                 f"set data.max_tokens={limit} or less"
             )
     check_training(config.model, config.training, "training", config.workers.num_gpus, "workers.num_gpus")

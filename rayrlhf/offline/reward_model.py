@@ -12,7 +12,7 @@ from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 
 
 class RewardModelConfig(OfflineConfig):
-    """Everything `jobs/reward_model.py` reads."""
+    """Configuration of `jobs/reward_model.py`."""
 
     data: PairData
     loss: PairwiseLoss = PairwiseLoss()

@@ -15,11 +15,11 @@ class SFTData(OfflineData):
     """Prompts with answers."""
 
     train_on_prompt: bool = False
-    """Train on the prompt's tokens too."""
+    """Train on the tokens of the prompt too."""
 
 
 class SFTConfig(OfflineConfig):
-    """Everything `jobs/sft.py` reads."""
+    """Configuration of `jobs/sft.py`."""
 
     data: SFTData
 

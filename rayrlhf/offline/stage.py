@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from rayrlhf.config import ConfigError
 from rayrlhf.data.ingest.records import Kind
 from rayrlhf.data.tokens.inputs import prepare_with_progress
 from rayrlhf.data.tokens.prepare import TokenSet
-from rayrlhf.metrics import MetricsLog
+from rayrlhf.metrics import MetricsLog, prefixed
 from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig
 from rayrlhf.offline.inputs import check_models
@@ -41,9 +42,9 @@ class Stage(Generic[ConfigT]):
 
     title: str
     shown: tuple[str, ...]
-    """Metrics of the console's line."""
+    """Metrics on the console line."""
     kind: Kind
-    """What the data is read for."""
+    """The kind of records to read."""
     build: Callable[[ConfigT, int, TokenSet, TokenSet, Ranks], OfflineWorker]
     """(config, optimizer steps, training rows, held-out rows, ranks) → one rank's worker."""
 
@@ -59,10 +60,10 @@ def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
     directory.write_lineage(data.sources, config.models)
     directory.write_data_report(data.account.as_dict(), data.rejected)
     schedule = schedule_of(config, len(data.train[0]))
-    parts = [ray.put(data.train), ray.put(data.heldout)]  # one copy a node, which all of its workers read in place
+    refs = [ray.put(data.train), ray.put(data.heldout)]  # one copy per node, read in place by all its workers
 
     def build(ranks: Ranks) -> OfflineWorker:
-        own_training, own_heldout = ray.get(parts)
+        own_training, own_heldout = ray.get(refs)
         return stage.build(config, schedule.total_steps, own_training, own_heldout, ranks)
 
     with MetricsLog(directory.path, stage.title, schedule.total_steps, stage.shown) as log:
@@ -72,9 +73,7 @@ def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
         log.say(f"run: {directory.path}")
         first, last = train(config, directory, log, schedule, build)
     directory.write_summary(
-        {"rows": data.account.kept, "rejected": dict(data.account.rejected)}
-        | {f"first/{k}": v for k, v in first.items()}
-        | last
+        {"rows": data.account.kept, "rejected": dict(data.account.rejected)} | prefixed("first", first) | last
     )
     return directory
 
@@ -117,7 +116,7 @@ def _on_interval(steps_done: int, interval: int) -> bool:
 
 
 def schedule_of(config: OfflineConfig, num_rows: int) -> Schedule:
-    """The schedule that a configuration means for a data set of `num_rows`."""
+    """The schedule of a configuration for a data set of `num_rows` rows."""
     return Schedule(
         num_rows=num_rows,
         batch_size=config.batch_size,
@@ -130,12 +129,15 @@ def schedule_of(config: OfflineConfig, num_rows: int) -> Schedule:
 
 
 def connect_for(config: OfflineConfig) -> None:
-    """Reach the cluster and see that it can hold the workers, before anything else happens."""
+    """Connect to the cluster and check that it can hold the workers.
+
+    Raises ClusterError, PlacementError, or ConfigError for workers that reserve nothing.
+    """
     connect()
     roles = {"workers": config.workers}
     check_capacity(plan_placement(roles, ()), roles, cluster_nodes())
     if config.workers.num_cpus == 0 and config.workers.num_gpus == 0:
-        raise ConfigError("workers.num_cpus and workers.num_gpus are both 0: a worker has to reserve something")
+        raise ConfigError("workers.num_cpus and workers.num_gpus are both 0: workers must reserve one of them")
 
 
 def train(
@@ -147,7 +149,7 @@ def train(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Run the stage on Ray Train; the model ends up in `directory/model`.
 
-    Returns (metrics before the first step, the last of each metric). Raises WorkerError when the workers failed more
+    Returns (metrics before the first step, the last value of each metric). Raises WorkerError if workers failed more
     than `max_failures` times.
     """
     first: dict[str, float] = {}
@@ -191,7 +193,7 @@ def train(
 
 
 def _train_loop(loop: dict[str, Any]) -> None:
-    """What every Ray Train worker runs."""
+    """Runs in every Ray Train worker."""
     import torch
 
     torch.set_num_threads(loop["num_threads"])
@@ -222,14 +224,14 @@ def _train_loop(loop: dict[str, Any]) -> None:
 
 
 def _save(worker: OfflineWorker, steps_done: int, metrics: dict[str, float], ranks: Ranks) -> None:
-    with worker.temporary_folder() as folder:
+    with tempfile.TemporaryDirectory(prefix="rayrlhf-") as folder:
         worker.save(Path(folder), {"step": steps_done})
         checkpoint = ray.train.Checkpoint.from_directory(folder) if ranks.rank == 0 else None
         ray.train.report(metrics, checkpoint=checkpoint)
 
 
 def _innermost(error: BaseException) -> str:
-    """The last line of the first worker's failure: what a person can act on."""
+    """The last line of the first worker's failure: the error message itself."""
     failures: Sequence[Any] = list(getattr(error, "worker_failures", {}).values()) or [error]
     lines = str(failures[0]).strip().splitlines()
     return lines[-1] if lines else repr(error)

@@ -1,7 +1,7 @@
-"""Direct preference optimisation on one rank: a policy trained on pairs against a frozen reference.
+"""Direct preference optimization (Rafailov et al. 2023) on one rank: a policy trained on pairs and a frozen reference.
 
-The reference never changes, so log π_ref of every answer is computed once, before the policy is loaded: there is never
-a second model in memory. A worker that is made again after a failure computes it again, from the same folder.
+The reference never changes, so log π_ref of every answer is computed once, before the policy is loaded: two models are
+never in memory together. A restarted worker computes it again, from the same folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rayrlhf.algorithms.preference import PairLosses, PreferenceLoss
 from rayrlhf.models import Policy
 from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
-from rayrlhf.training.offline_worker import OfflineWorker, merge_reports
+from rayrlhf.training.offline_worker import OfflineWorker
 from rayrlhf.training.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
 from rayrlhf.training.parallel import Ranks, distribute
 from rayrlhf.training.sft import label_mask, trained_lengths
@@ -24,7 +24,7 @@ from rayrlhf.training.sft import label_mask, trained_lengths
 
 @dataclass(frozen=True)
 class ReferencedPairs:
-    """Pairs with what the loss needs to know of them beside the policy's log-probabilities."""
+    """Pairs with all that the loss needs besides the policy's log-probabilities."""
 
     pairs: PairSet
     ref_logprobs: np.ndarray  # [2, N] float64, Σ log π_ref over each answer's tokens, its eos included
@@ -35,7 +35,9 @@ class ReferencedPairs:
 
 
 class DPOWorker(OfflineWorker):
-    """Trains a policy on pairs; (chosen, rejected) are rows of the same number."""
+    """Trains a policy on pairs; row i of `chosen` and row i of `rejected` are one pair."""
+
+    prefix = "dpo"
 
     def __init__(
         self,
@@ -54,39 +56,33 @@ class DPOWorker(OfflineWorker):
         loaded = Policy.load(model, config.dtype, config.load_in_4bit)
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
 
-    @property
-    def num_rows(self) -> int:
-        return len(self._train)
-
     def train_step(self, rows: np.ndarray) -> dict[str, float]:
         num_pairs = len(rows)
 
         def loss_of(picked: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-            logprobs = answer_logprobs(self.trainee.module, self._train.pairs, rows[picked], self.trainee.ranks)
+            logprobs = answer_logprobs(self.trainer.module, self._train.pairs, rows[picked], self.trainer.ranks)
             losses = self._losses(logprobs, self._train, rows[picked])
             loss = losses.loss.sum() / num_pairs
             chosen, rejected = losses.rewards
             return loss, {
-                "dpo/loss": loss,
-                "dpo/accuracy": (chosen > rejected).sum() / num_pairs,
-                "dpo/margin_mean": (chosen - rejected).sum() / num_pairs,
-                "dpo/chosen_reward_mean": chosen.sum() / num_pairs,
-                "dpo/rejected_reward_mean": rejected.sum() / num_pairs,
+                "loss": loss,
+                "accuracy": (chosen > rejected).sum() / num_pairs,
+                "margin_mean": (chosen - rejected).sum() / num_pairs,
+                "chosen_reward_mean": chosen.sum() / num_pairs,
+                "rejected_reward_mean": rejected.sum() / num_pairs,
             }
 
-        report = self.trainee.step(self.plan(pair_lengths(self._train.pairs, rows)), loss_of)
-        report.shared = {f"dpo/{name}": value for name, value in report.shared.items()}
-        return merge_reports(report, self.trainee.ranks.world_size)
+        return self.optimizer_step(pair_lengths(self._train.pairs, rows), loss_of)
 
     def evaluate(self) -> dict[str, float]:
         """Loss, implicit rewards and accuracy on the held-out pairs.
 
-        The policy that training starts from has nothing above its own reference: its accuracy is 0, not a half.
+        Accuracy counts chosen strictly above rejected, so a policy that equals its reference has accuracy 0, not 0.5.
         """
-        self.trainee.module.eval()
-        pairs, ranks = self._heldout.pairs, self.trainee.ranks
+        self.trainer.module.eval()
+        pairs, ranks = self._heldout.pairs, self.trainer.ranks
         logprobs = score_pairs(
-            pairs, self.trainee.config, ranks, lambda rows: answer_logprobs(self.trainee.module, pairs, rows, ranks)
+            pairs, self.trainer.config, ranks, lambda rows: answer_logprobs(self.trainer.module, pairs, rows, ranks)
         )
         losses = self._losses(torch.from_numpy(logprobs), self._heldout, np.arange(len(self._heldout)))
         chosen, rejected = losses.rewards.numpy()
@@ -97,21 +93,21 @@ class DPOWorker(OfflineWorker):
         }
 
     def before_save(self) -> None:
-        """Nothing: the weights are all there is."""
+        """Nothing to add: the model is its weights."""
 
     def _losses(self, logprobs: Tensor, data: ReferencedPairs, rows: np.ndarray) -> PairLosses:
-        """logprobs: [2, b] of the given rows, in the precision and on the device that the loss is computed in."""
+        """logprobs: [2, b] of the given rows; the loss is computed in its dtype, on its device."""
         known = (torch.from_numpy(array[:, rows]).to(logprobs) for array in (data.ref_logprobs, data.lengths))
         return self._loss.evaluate(logprobs, *known)
 
 
 def refer(model: str, sets: tuple[PairSet, ...], config: TrainingConfig, ranks: Ranks) -> list[ReferencedPairs]:
-    """Sets of pairs with the log-probabilities of the policy in folder `model`, which is dropped afterwards.
+    """Each of `sets` with its log-probabilities under the policy in folder `model`, which is then released.
 
-    In 4 bits if the trained policy is, so that the two differ by what is learnt alone.
+    Loaded in 4 bits if the trained policy is, so that the two differ by what was learned only.
     """
     policy = Policy.load(model, load_in_4bit=config.load_in_4bit).requires_grad_(False).eval()
-    # Nothing is learnt here, so a replica needs no wrapper; shards do, since one device may not hold the whole.
+    # Nothing is trained here, so replicas need no DDP wrapper. Shards do: one device may not hold the whole model.
     module = distribute(policy, "fsdp", ranks) if config.sharding == "fsdp" else policy.to(ranks.device)
     return [
         ReferencedPairs(

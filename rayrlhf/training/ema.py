@@ -1,4 +1,4 @@
-"""An exponential moving average of weights in training (Polyak and Juditsky 1992)."""
+"""Exponential moving average of the trained weights (Polyak and Juditsky 1992)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """θ_avg ← decay · θ_avg + (1 − decay) · θ over the trained parameters, in float32; sharded as they are."""
+    """θ_avg ← decay · θ_avg + (1 − decay) · θ over the trained parameters, in float32, sharded like them."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
@@ -19,13 +19,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """After an optimizer step."""
+        """Call after each optimizer step."""
         for average, parameter in zip(self._average, self._parameters, strict=True):
             average.lerp_(parameter.detach().float(), 1 - self._decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The module has the average's weights inside."""
+        """Inside this context the module holds the averaged weights."""
         own = [parameter.detach().clone() for parameter in self._parameters]
         self._copy_in(self._average)
         try:

@@ -1,4 +1,4 @@
-"""Forward passes over a step's rollouts, shared out over ranks by one plan; used by scorers and learners alike."""
+"""Forward passes over a step's rollouts, split over ranks by one plan; scorers and learners use them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def forward_rows(
     lengths: list[np.ndarray] = []
     with autocast:
         for microbatch in plan:
-            # A rank with nothing left still takes part: a sharded model gathers its layers in every pass.
+            # A rank without rows still runs a pass: a sharded model gathers its layers in every one.
             tokens, mask, row_lengths = row_tensors(rollouts, np.array(microbatch or [0]), ranks.device)
             result = row_pass(tokens, mask, row_lengths).float().cpu().numpy()
             if not microbatch:
                 continue
             rows.extend(microbatch)
             if result.ndim == 2:
-                extra = result.shape[1] - tokens.shape[1]  # a row has one more state than tokens
+                extra = result.shape[1] - tokens.shape[1]  # T tokens have T + 1 states
                 lengths.append(row_lengths.cpu().numpy() + extra)
                 result = unpad_rows(result, lengths[-1])
             results.append(result)
@@ -52,7 +52,7 @@ def forward_rows(
 
 
 def row_tensors(rollouts: Rollouts, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """(tokens [b, t] int64, loss mask [b, t], lengths [b]) of some rows, padded to their longest."""
+    """(tokens [b, t] int64, loss mask [b, t], lengths [b]) of `rows`, padded to the longest of them."""
     tokens = torch.from_numpy(rollouts.padded(rollouts.tokens, rows).astype(np.int64))
     mask = torch.from_numpy(rollouts.padded(rollouts.loss_mask, rows))
     return tokens.to(device), mask.to(device), torch.from_numpy(rollouts.lengths[rows]).to(device)

@@ -1,4 +1,4 @@
-"""Checks of how a model shall be trained, made before anything is started."""
+"""Checks of a model's training settings, made before anything starts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rayrlhf.training.model_trainer import TrainingConfig
 def check_training(
     model: str, training: TrainingConfig, field: str, num_gpus: float = 0, gpus_field: str | None = None
 ) -> None:
-    """Raises ConfigError if `model` (a folder or hub name) cannot be trained as `training`, set at `field`, says.
+    """Raises ConfigError if `model` (a folder or hub name) cannot be trained with `training`, the settings at `field`.
 
-    num_gpus: what each worker reserves, set at `gpus_field`, by default `field`.num_gpus.
+    num_gpus: GPUs that each worker reserves, set at `gpus_field`, by default `field`.num_gpus.
     """
     if training.lora is not None:
         check_lora(model, training.lora, f"{field}.lora")

@@ -1,4 +1,4 @@
-"""A module in training: the optimizer step that SFT, reward model, policy and critic share."""
+"""`ModelTrainer`: the optimizer step that SFT, DPO, reward model, policy and critic share."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class OptimizerConfig(Config):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     max_grad_norm: PositiveFloat | None = 1.0
-    """Gradients are scaled down to this norm; null leaves them."""
+    """Clip the global gradient norm to this; null does not clip."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up: constant, or down to `min_learning_rate_ratio` at the last step."""
+    """After the warm-up: constant, or decaying to `min_learning_rate_ratio` at the last step."""
     warmup_steps: NonNegativeInt = 0
-    """Optimizer steps over which the rate rises from near 0."""
+    """Optimizer steps over which the rate rises linearly from near 0."""
     min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1)
 
     def rate_factor(self, step: int, total_steps: int) -> float:
@@ -48,12 +48,12 @@ class OptimizerConfig(Config):
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
-        falling = {
+        decay = {
             "constant": 1.0,
             "linear": 1.0 - progress,
             "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
         }[self.schedule]
-        return self.min_learning_rate_ratio + (1 - self.min_learning_rate_ratio) * falling
+        return self.min_learning_rate_ratio + (1 - self.min_learning_rate_ratio) * decay
 
 
 class TrainingConfig(Config):
@@ -61,16 +61,17 @@ class TrainingConfig(Config):
 
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens_per_microbatch: int = Field(default=8192, gt=0)
-    """Padded tokens in one forward pass: bounds memory, never changes the result."""
+    """Padded tokens in one forward pass. Bounds memory; never changes the result."""
     sharding: Sharding = "ddp"
-    """`ddp` keeps the module on every rank; `fsdp` (FSDP2) shares parameters, gradients and optimizer state out."""
+    """`ddp` replicates the module on every rank; `fsdp` (FSDP2) shards parameters, gradients and optimizer state."""
     precision: Precision = "auto"
-    """What forward passes compute in. `auto` is bfloat16 on GPUs that can and for bfloat16 parameters, else float32."""
+    """Compute dtype of forward passes. `auto`: bfloat16 for bfloat16 parameters and on GPUs that support it, else
+    float32."""
     parameters: Literal["float32", "bfloat16"] = "float32"
-    """What the module's weights are kept in. With `bfloat16` the optimizer keeps float32 masters of those trained, so
-    it saves memory where most weights are frozen (`lora`); forward passes then compute in bfloat16 too."""
+    """Dtype of the module's weights. With `bfloat16` the optimizer keeps float32 masters of the trained ones, so it
+    saves memory where most weights are frozen (`lora`); forward passes then compute in bfloat16 too."""
     lora: LoraConfig | None = None
-    """Train low-rank adapters, and a scalar model's head, instead of all weights; null trains all."""
+    """Train low-rank adapters, and a scalar model's head, instead of all weights; null trains all weights."""
     activation_checkpointing: bool = False
     """Recompute each layer in the backward pass instead of keeping its activations: less memory, the same result."""
 
@@ -78,7 +79,7 @@ class TrainingConfig(Config):
     def _precision_fits_parameters(self) -> TrainingConfig:
         if self.parameters == "bfloat16" and self.precision == "float32":
             raise ValueError(
-                "precision 'float32' contradicts parameters 'bfloat16', whose weights have no more digits: set "
+                "precision 'float32' contradicts parameters 'bfloat16': the weights have only bfloat16's digits; set "
                 "parameters to float32, or precision to auto"
             )
         return self
@@ -89,7 +90,7 @@ class TrainingConfig(Config):
             return self
         if self.sharding == "fsdp":
             raise ValueError(
-                "sharding 'fsdp' cannot share out weights of lora.load_in_4bit=true: set sharding to ddp, or "
+                "sharding 'fsdp' cannot shard the 4-bit weights of lora.load_in_4bit=true: set sharding to ddp, or "
                 "lora.load_in_4bit to false"
             )
         if self.precision == "float32":
@@ -111,7 +112,7 @@ class TrainingConfig(Config):
 
     @property
     def compute_precision(self) -> Precision:
-        """`precision`, decided where the parameters decide it."""
+        """`precision`, which bfloat16 parameters override."""
         return "bfloat16" if self.parameters == "bfloat16" else self.precision
 
 
@@ -120,13 +121,13 @@ class StepReport:
     """Metrics of one optimizer step on one rank."""
 
     partial: dict[str, float] = field(default_factory=dict)
-    """Shares of global means: they add up over micro-batches and ranks."""
+    """This rank's shares of global means; they add up over micro-batches and ranks."""
     shared: dict[str, float] = field(default_factory=dict)
     """The same on every rank."""
 
     @staticmethod
     def merge(reports: Sequence[StepReport]) -> dict[str, float]:
-        """Reports of the same step from all ranks as one set of metrics."""
+        """One step's reports from all ranks as one set of metrics."""
         total: dict[str, float] = dict(reports[0].shared)
         for report in reports:
             for name, value in report.partial.items():
@@ -141,7 +142,7 @@ MicroLoss = Callable[[list[int]], tuple[Tensor, dict[str, Tensor]]]
 class ModelTrainer:
     """A distributed module with its optimizer and schedule.
 
-    `module` comes in the configuration's `dtype`; adapters and activation checkpointing need its `model`, a Hugging
+    `module` is given in the configuration's `dtype`. Adapters and activation checkpointing need its `model`, a Hugging
     Face model.
     """
 
@@ -168,7 +169,7 @@ class ModelTrainer:
 
     @property
     def inner(self) -> Any:
-        """The module itself, without a wrapper."""
+        """The module itself, without its DDP wrapper."""
         return unwrap(self.module)
 
     def autocast(self) -> Any:
@@ -176,23 +177,23 @@ class ModelTrainer:
         return autocast(self.ranks.device, self.config.compute_precision)
 
     def plan(self, lengths: np.ndarray) -> list[list[int]]:
-        """This rank's micro-batches of rows with these lengths."""
+        """This rank's micro-batches for rows of these lengths ([B] tokens)."""
         return plan_microbatches(lengths, self.config.max_tokens_per_microbatch, self.ranks.world_size)[self.ranks.rank]
 
     def step(self, microbatches: Sequence[list[int]], loss_of: MicroLoss) -> StepReport:
         """One optimizer step over this rank's micro-batches.
 
-        Losses add up over micro-batches and ranks. A rank's empty micro-batch runs row 0 with weight 0, so that all
-        ranks pass the same number of collectives. A gradient that is not finite skips the step, and says so.
+        Losses add up over micro-batches and ranks. An empty micro-batch runs row 0 with weight 0, so that all ranks
+        enter the same number of collectives. If the gradient is not finite, the step is skipped and reported.
         """
         self.module.train()
         report = StepReport()
         for index, rows in enumerate(microbatches):
-            # Masters add micro-batches up in float32, so each is exchanged by itself.
+            # Masters accumulate micro-batches in float32, so each one's gradients are exchanged separately.
             exchange = self.trained.masters or index == len(microbatches) - 1
             with gradient_sync(self.module, enabled=exchange), self.autocast():
                 loss, metrics = loss_of(rows or [0])
-                weight = self.ranks.world_size if rows else 0  # DDP and FSDP average over ranks, losses add up
+                weight = self.ranks.world_size if rows else 0  # DDP and FSDP average over ranks; we want the sum
                 (loss * weight).backward()
             self.trained.take_gradients()
             if rows:
@@ -215,16 +216,16 @@ class ModelTrainer:
         return report
 
     def reshard(self) -> None:
-        """After passes without a backward one: FSDP2 leaves the root's parameters gathered, in buffers of its own."""
+        """Call after forward passes without a backward: FSDP2 leaves the root's parameters gathered."""
         if hasattr(self.module, "reshard"):
             self.module.reshard()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Whole tensors on the CPU under the inner model's names, adapters unmerged. A collective when sharded."""
+        """Full tensors on the CPU under the inner model's names, adapters not merged. A collective when sharded."""
         return {name: whole(value).cpu() for name, value in self.inner.model.state_dict().items()}
 
     def training_state(self) -> dict[str, Any]:
-        """Trained weights (the masters, if there are any), optimizer and schedule, whole and on the CPU.
+        """Trained weights (the masters, if there are any), optimizer and schedule, as full tensors on the CPU.
 
         A collective. Frozen weights are left out: they are those of the folder that training started from.
         """
@@ -235,10 +236,10 @@ class ModelTrainer:
         return {"trained": trained, "optimizer": optimizer, "schedule": self.schedule.state_dict()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take over what `training_state` gave, on any number of ranks."""
+        """Load what `training_state` returned, on any number of ranks."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
-        self.reshard()  # so that no gathered copy of the old values is left
+        self.reshard()  # drop gathered copies of the old values
         set_state_dict(
             self.trained,
             self.optimizer,

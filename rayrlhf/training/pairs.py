@@ -1,4 +1,4 @@
-"""Pairs on one rank, for all that train on them: both answers in one forward pass, and what is counted of a set."""
+"""Preference pairs on one rank, for DPO and the reward model: both answers in one forward pass, and their metrics."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PairSet: TypeAlias = tuple[Sequences, Sequences]
 """(chosen, rejected), with the same rows."""
 
 PairPass = Callable[[np.ndarray], Tensor]
-"""rows [b] → one number for each answer, [2, b]: chosen, then rejected."""
+"""rows [b] → one number per answer, [2, b]: chosen, then rejected."""
 
 
 def pair_lengths(pairs: PairSet, rows: np.ndarray) -> np.ndarray:
-    """[b] tokens that each pair costs: both answers, padded to the longer."""
+    """[b] tokens that each pair takes: both answers, padded to the longer."""
     return 2 * np.maximum(*(side.lengths_of(rows) for side in pairs))
 
 
 def stack_sides(sides: Sequence[np.ndarray]) -> np.ndarray:
-    """[b, t] of chosen and of rejected answers → [2b, T], right-padded with 0 to the wider.
+    """[b, t] of chosen and of rejected answers → [2b, T], right-padded with 0.
 
-    One forward pass takes both, so that sharded layers are gathered once.
+    Both go through one forward pass, so that sharded layers are gathered once.
     """
     width = max(side.shape[1] for side in sides)
     return np.concatenate([np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in sides])
@@ -38,7 +38,7 @@ def stack_sides(sides: Sequence[np.ndarray]) -> np.ndarray:
 
 @torch.no_grad()
 def score_pairs(pairs: PairSet, config: TrainingConfig, ranks: Ranks, pair_pass: PairPass) -> np.ndarray:
-    """`pair_pass` over all pairs, shared out over ranks: [2, N] float64, the same on every rank."""
+    """`pair_pass` over all pairs, split over ranks: [2, N] float64, the same on every rank."""
     lengths = pair_lengths(pairs, np.arange(len(pairs[0])))
     own: list[tuple[list[int], np.ndarray]] = []
     for picked in plan_microbatches(lengths, config.max_tokens_per_microbatch, ranks.world_size)[ranks.rank]:
@@ -54,9 +54,9 @@ def score_pairs(pairs: PairSet, config: TrainingConfig, ranks: Ranks, pair_pass:
 
 
 def pair_metrics(pairs: PairSet, chosen: np.ndarray, rejected: np.ndarray) -> dict[str, float]:
-    """Held-out accuracy (chosen strictly above rejected) with n, and that of "pick the longer answer".
+    """Held-out accuracy (chosen strictly above rejected), its n, and the accuracy of "pick the longer answer".
 
-    chosen, rejected: [N], what each answer is worth.
+    chosen, rejected: [N], the score of each answer.
     """
     longer = pairs[0].lengths - pairs[1].lengths
     return {

@@ -19,22 +19,22 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train the same module."""
+    """This process among those that work on the same module."""
 
     rank: int = 0
     world_size: int = 1
     joins: bool = True
-    """Whether the ranks form a process group; frozen scorers only share rows out and need none."""
+    """Whether the ranks form a process group. Frozen scorers only split rows and need none."""
 
     @property
     def device(self) -> torch.device:
-        """The GPU that this process was given, else the CPU."""
+        """The GPU assigned to this process, else the CPU."""
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", torch.cuda.current_device())
 
     def join(self, address: str, port: int, timeout_s: float) -> None:
-        """Meet the other ranks at `address:port`; rank 0 listens there. Nothing to do for a single rank."""
+        """Join the process group at `address:port`, where rank 0 listens. Does nothing for a single rank."""
         if self.world_size == 1 or not self.joins:
             return
         os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
@@ -64,7 +64,7 @@ def distribute(module: nn.Module, sharding: Sharding, ranks: Ranks) -> nn.Module
 
 @contextlib.contextmanager
 def gradient_sync(module: nn.Module, enabled: bool) -> Iterator[None]:
-    """Exchange gradients in the backward passes inside, or only add them up on this rank."""
+    """Inside, backward passes exchange gradients, or, if not `enabled`, only accumulate them on this rank."""
     if hasattr(module, "set_requires_gradient_sync"):
         module.set_requires_gradient_sync(enabled)
         yield
@@ -81,12 +81,12 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor gathered from all ranks (a collective); others as they are."""
+    """A sharded tensor gathered from all ranks (a collective); any other tensor as it is."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
-    """bfloat16 autocast where it was asked for; `auto` uses it on GPUs that compute in it."""
+    """bfloat16 autocast if `precision` asks for it; `auto` uses it on GPUs that support it."""
     enabled = precision == "bfloat16" or (
         precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )

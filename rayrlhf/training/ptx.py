@@ -1,7 +1,7 @@
-"""PPO-ptx: the language-model loss of other texts, mixed into each of the policy's optimizer steps.
+"""PPO-ptx (Ouyang et al. 2022, section 3.5, eq. 2): a language-model loss in each of the policy's optimizer steps.
 
-Ouyang et al. 2022, section 3.5, eq. 2. There the texts are of the pretraining distribution; here they are rows of
-prompts and answers, of which the answers are trained, as in SFT.
+Deviation: the paper uses pretraining texts. Here the rows are prompts with answers, and the answers are trained, as in
+SFT.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rayrlhf.training.sft import label_mask, trained_lengths
 
 
 class PtxMix:
-    """Rows of other texts, `batch_size` of them for each optimizer step, in a seeded order."""
+    """`batch_size` SFT rows for each optimizer step, in a seeded order."""
 
     def __init__(self, data: Sequences, coef: float, batch_size: int, seed: int) -> None:
         self._data, self._coef, self._seed = data, coef, seed
@@ -32,11 +32,11 @@ class PtxMix:
         return rows
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """[b] tokens."""
+        """[b], tokens of each row."""
         return self._data.lengths_of(rows)
 
     def loss(self, policy: Any, picked: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
-        """coef · −log p of the answers in the micro-batch `picked`, as its share of the step's `rows`."""
+        """coef · −log p of the answers in micro-batch `picked`, divided by the trained tokens of the step's `rows`."""
         tokens = torch.from_numpy(self._data.padded(picked)).to(device)
         mask = torch.from_numpy(label_mask(self._data, picked, train_on_prompt=False)).to(device)
         logprobs = policy(tokens, mask).logprobs

@@ -14,7 +14,7 @@ from rayrlhf.functional import pairwise_loss
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.models.scalar import Pooling, pool_scores
 from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
-from rayrlhf.training.offline_worker import OfflineWorker, merge_reports
+from rayrlhf.training.offline_worker import OfflineWorker
 from rayrlhf.training.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
 from rayrlhf.training.parallel import Ranks
 
@@ -23,14 +23,16 @@ class PairwiseLoss(Config):
     """Options of the pairwise loss."""
 
     margin: NonNegativeFloat = 0.0
-    """Reward difference below which a pair still costs (Llama 2, section 3.2.2)."""
+    """Subtracted from the reward difference of each pair (Llama 2, section 3.2.2)."""
     center_coef: NonNegativeFloat = 0.0
     """Weight of (r_chosen + r_rejected)², which keeps scores around 0 (Eisenstein et al. 2023)."""
     pooling: Pooling = "last"
 
 
 class RewardModelWorker(OfflineWorker):
-    """Trains a scalar head on pairs; (chosen, rejected) are rows of the same number."""
+    """Trains a scalar head on pairs; row i of `chosen` and row i of `rejected` are one pair."""
+
+    prefix = "reward_model"
 
     def __init__(
         self,
@@ -47,10 +49,6 @@ class RewardModelWorker(OfflineWorker):
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
         self._loss, self._train, self._heldout = loss, train, heldout
 
-    @property
-    def num_rows(self) -> int:
-        return len(self._train[0])
-
     def train_step(self, rows: np.ndarray) -> dict[str, float]:
         num_pairs = len(rows)
 
@@ -59,34 +57,32 @@ class RewardModelWorker(OfflineWorker):
             loss = pairwise_loss(chosen, rejected, torch.full_like(chosen, self._loss.margin)).sum()
             loss = (loss + self._loss.center_coef * ((chosen + rejected) ** 2).sum()) / num_pairs
             return loss, {
-                "reward_model/loss": loss,
-                "reward_model/accuracy": (chosen > rejected).sum() / num_pairs,
+                "loss": loss,
+                "accuracy": (chosen > rejected).sum() / num_pairs,
             }
 
-        report = self.trainee.step(self.plan(pair_lengths(self._train, rows)), loss_of)
-        report.shared = {f"reward_model/{name}": value for name, value in report.shared.items()}
-        return merge_reports(report, self.trainee.ranks.world_size)
+        return self.optimizer_step(pair_lengths(self._train, rows), loss_of)
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracy on the held-out pairs, beside that of "pick the longer answer", and the loss without its options."""
+        """Held-out accuracy, that of "pick the longer answer", and the loss without margin and centering."""
         chosen, rejected = self._score_all(self._heldout)
         return pair_metrics(self._heldout, chosen, rejected) | {
             "eval/loss": float(np.logaddexp(0, rejected - chosen).mean())
         }
 
     def before_save(self) -> None:
-        """Store mean and standard deviation of the scores of all training answers in the model folder."""
+        """Store the mean and standard deviation of all training scores in the model's configuration."""
         scores = self._score_all(self._train)
-        self.trainee.inner.statistics = RewardStatistics(float(scores.mean()), float(max(scores.std(), 1e-6)))
+        self.trainer.inner.statistics = RewardStatistics(float(scores.mean()), float(max(scores.std(), 1e-6)))
 
     def _score_all(self, data: PairSet) -> np.ndarray:
-        """Raw scores of every pair, [2, N]: chosen, then rejected; on every rank."""
-        self.trainee.module.eval()
-        return score_pairs(data, self.trainee.config, self.trainee.ranks, lambda rows: self._scores(data, rows))
+        """Raw scores of every pair, [2, N]: chosen, then rejected; the same on every rank."""
+        self.trainer.module.eval()
+        return score_pairs(data, self.trainer.config, self.trainer.ranks, lambda rows: self._scores(data, rows))
 
     def _scores(self, data: PairSet, rows: np.ndarray) -> Tensor:
         """Raw scores of the given pairs, [2, b]: chosen, then rejected."""
         tokens = stack_sides([side.padded(rows) for side in data])
         lengths = np.concatenate([side.lengths_of(rows) for side in data])
-        outputs = self.trainee.module(self.to_device(tokens))
+        outputs = self.trainer.module(self.to_device(tokens))
         return pool_scores(outputs, self.to_device(lengths), self._loss.pooling).view(2, -1)

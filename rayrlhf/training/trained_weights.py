@@ -1,4 +1,4 @@
-"""What the optimizer steps: a module's own trainable parameters, or float32 masters of bfloat16 ones."""
+"""The parameters that the optimizer updates: a module's own, or float32 masters of bfloat16 ones."""
 
 from __future__ import annotations
 
@@ -11,28 +11,23 @@ from rayrlhf.training.parallel import unwrap
 class TrainedWeights(nn.Module):
     """The trainable parameters of a distributed module, by name.
 
-    With `masters` they are float32 copies (Micikevicius et al. 2018, section 3.1): an update smaller than a bfloat16
-    weight can hold is kept there until the weight's next value is reached. Copies are sharded as their originals are.
+    With `masters` they are float32 copies (Micikevicius et al. 2018, section 3.1), which accumulate updates too small
+    for a bfloat16 weight. Copies are sharded like their originals.
     """
 
     def __init__(self, module: nn.Module, masters: bool) -> None:
         super().__init__()
         named = unwrap(module).named_parameters()
         self._originals = {name.replace(".", "/"): p for name, p in named if p.requires_grad}  # torch refuses dots
-        self._masters = masters
+        self.masters = masters
         self.weights = nn.ParameterDict(
             {name: nn.Parameter(p.detach().float()) if masters else p for name, p in self._originals.items()}
         )
 
-    @property
-    def masters(self) -> bool:
-        """Whether these are copies."""
-        return self._masters
-
     @torch.no_grad()
     def take_gradients(self) -> None:
         """Add the originals' gradients to those of the masters, in float32, and clear them."""
-        if not self._masters:
+        if not self.masters:
             return
         for name, original in self._originals.items():
             master = self.weights[name]
@@ -44,7 +39,7 @@ class TrainedWeights(nn.Module):
     @torch.no_grad()
     def write_back(self) -> None:
         """Round the masters into the module."""
-        if not self._masters:
+        if not self.masters:
             return
         for name, original in self._originals.items():
             original.copy_(self.weights[name])

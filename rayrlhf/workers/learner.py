@@ -31,36 +31,36 @@ class _Learner:
 
     prefix: str
 
-    def __init__(self, trainee: ModelTrainer, tokenizer_folder: str) -> None:
-        self.trainee = trainee
+    def __init__(self, trainer: ModelTrainer, tokenizer_folder: str) -> None:
+        self.trainer = trainer
         self._tokenizer = load_tokenizer(tokenizer_folder, for_model=tokenizer_folder)
 
     def save(self, folder: str) -> None:
         """Write a Hugging Face folder; all ranks gather, rank 0 writes."""
-        state = self.trainee.state_dict()
-        if self.trainee.ranks.rank == 0:
-            self.trainee.inner.save(Path(folder), self._tokenizer, state)
+        state = self.trainer.state_dict()
+        if self.trainer.ranks.rank == 0:
+            self.trainer.inner.save(Path(folder), self._tokenizer, state)
 
     def _forward(self, rollouts: Rollouts, row_pass: Callable[[Tensor, Tensor, Tensor], Tensor]) -> RowShare:
-        self.trainee.module.eval()
-        ranks, config = self.trainee.ranks, self.trainee.config
-        share = forward_rows(rollouts, ranks, config.max_tokens_per_microbatch, self.trainee.autocast(), row_pass)
-        self.trainee.reshard()
+        self.trainer.module.eval()
+        ranks, config = self.trainer.ranks, self.trainer.config
+        share = forward_rows(rollouts, ranks, config.max_tokens_per_microbatch, self.trainer.autocast(), row_pass)
+        self.trainer.reshard()
         return share
 
     def _update(self, batch: TrainBatch, rows: np.ndarray, loss_of: LossOf, ptx: PtxMix | None = None) -> StepReport:
         """One optimizer step on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside them."""
-        ranks, num_rollouts = self.trainee.ranks, len(rows)
+        ranks, num_rollouts = self.trainer.ranks, len(rows)
         size = batch.size_of(rows)
-        plan = self.trainee.plan(batch.rollouts.lengths[rows])
+        plan = self.trainer.plan(batch.rollouts.lengths[rows])
         ptx_rows = np.zeros(0, dtype=np.int64)
         if ptx is not None:
             ptx_rows = ptx.next_rows()
-            plan += [[num_rollouts + row for row in picked] for picked in self.trainee.plan(ptx.lengths(ptx_rows))]
+            plan += [[num_rollouts + row for row in picked] for picked in self.trainer.plan(ptx.lengths(ptx_rows))]
 
         def loss_of_rows(picked: list[int]) -> Loss:
             if ptx is not None and picked[0] >= num_rollouts:
-                loss = ptx.loss(self.trainee.module, ptx_rows[np.array(picked) - num_rollouts], ptx_rows, ranks.device)
+                loss = ptx.loss(self.trainer.module, ptx_rows[np.array(picked) - num_rollouts], ptx_rows, ranks.device)
                 return loss, {"policy/ptx_loss": loss}
             taken = rows[picked]
             tokens, mask, _ = row_tensors(batch.rollouts, taken, ranks.device)
@@ -82,7 +82,7 @@ class _Learner:
             )
             return loss_of(tokens, data, size)
 
-        report = self.trainee.step(plan, loss_of_rows)
+        report = self.trainer.step(plan, loss_of_rows)
         report.shared = {f"{self.prefix}/{name}": value for name, value in report.shared.items()}
         return report
 
@@ -110,7 +110,7 @@ class PolicyLearner(_Learner):
         self._algorithm = algorithm
         self._ptx = ptx
         self._sends_adapters = sends_adapters
-        self._average = None if ema_decay is None else WeightAverage(self.trainee.module, ema_decay)
+        self._average = None if ema_decay is None else WeightAverage(self.trainer.module, ema_decay)
 
     def save(self, folder: str) -> None:
         """Write a Hugging Face folder, and one of the averaged weights in `folder`_ema if they are kept."""
@@ -123,7 +123,7 @@ class PolicyLearner(_Learner):
         """This rank's share of log π_θ(token_t | before) at the sampling temperature, one for each token."""
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-            return self.trainee.module(tokens, mask, temperature).logprobs
+            return self.trainer.module(tokens, mask, temperature).logprobs
 
         return self._forward(rollouts, row_pass)
 
@@ -131,7 +131,7 @@ class PolicyLearner(_Learner):
         """One optimizer step of the policy on the rollouts `rows`."""
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
-            new = self.trainee.module(tokens, data.mask, temperature, with_entropy=True)
+            new = self.trainer.module(tokens, data.mask, temperature, with_entropy=True)
             return self._algorithm.policy_loss(new, data, size, batch.kl_coef)
 
         report = self._update(batch, rows, loss_of, self._ptx)
@@ -144,7 +144,7 @@ class PolicyLearner(_Learner):
 
         All ranks must iterate; only rank 0's are used.
         """
-        policy = self.trainee.inner
+        policy = self.trainer.inner
         return pack(policy.adapters(whole) if self._sends_adapters else policy.weights(whole), dtype)
 
 
@@ -190,7 +190,7 @@ class CriticLearner(_Learner):
 
     def _values(self, tokens: Tensor, states: Tensor) -> Tensor:
         """[b, t + 1]: the values of `states` ([b, t + 1] bool), one more than tokens."""
-        outputs = self.trainee.module(tokens)  # through the wrapper, whose hooks exchange gradients and shards
+        outputs = self.trainer.module(tokens)  # through the wrapper, whose hooks exchange gradients and shards
         return shift_to_states(torch.nn.functional.pad(outputs, (0, 1)), states)
 
 

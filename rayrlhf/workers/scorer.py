@@ -68,6 +68,6 @@ class RewardModelScorer(_Scorer):
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             raw: torch.Tensor = self._model.scores(tokens, lengths, self._pooling)
-            return self._statistics.normalise(raw)
+            return self._statistics.normalize(raw)
 
         return self._forward(rollouts, row_pass)

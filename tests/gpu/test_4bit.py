@@ -48,8 +48,8 @@ def test_a_policy_in_4_bits_learns_and_what_it_exports_and_saves_computes_the_sa
     tiny_model: str, batch: Any, tmp_path: Path
 ) -> None:
     learner = PolicyLearner(tiny_model, CONFIG, PPO(), 50, Ranks())
-    assert sum(type(p).__name__ == "Params4bit" for p in learner.trainee.inner.parameters()) == 14
-    before = {name: tensor.clone() for name, tensor in learner.trainee.inner.weights()}
+    assert sum(type(p).__name__ == "Params4bit" for p in learner.trainer.inner.parameters()) == 14
+    before = {name: tensor.clone() for name, tensor in learner.trainer.inner.weights()}
     for _ in range(3):
         learner.update(batch, ALL, 1.0)
     wanted = in_order(learner.logprobs(batch.rollouts, 1.0))
@@ -66,6 +66,6 @@ def test_a_policy_in_4_bits_learns_and_what_it_exports_and_saves_computes_the_sa
 
 def test_a_critic_in_4_bits_keeps_its_head_whole_and_learns(tiny_qwen2: str, batch: Any) -> None:
     learner = CriticLearner(tiny_qwen2, CONFIG, PPO(cliprange_value=100.0), 50, True, Ranks())
-    assert learner.trainee.inner.model.score.weight.dtype == torch.float32
+    assert learner.trainer.inner.model.score.weight.dtype == torch.float32
     losses = [learner.update(batch, ALL).partial["value/loss"] for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]

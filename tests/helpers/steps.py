@@ -90,10 +90,10 @@ def run_steps(
     gradients: list[dict[str, torch.Tensor]] = []
 
     def keep(*_: Any) -> None:
-        named = worker.trainee.inner.named_parameters()
+        named = worker.trainer.inner.named_parameters()
         gradients.append({name: whole(p.grad).clone() for name, p in named if p.grad is not None})
 
-    worker.trainee.optimizer.register_step_pre_hook(keep)
+    worker.trainer.optimizer.register_step_pre_hook(keep)
     losses = [_loss(role, worker, inputs, np.array(rows), ranks.world_size) for rows in batches]
     return [Step(*step) for step in zip(losses, gradients, strict=True)]
 

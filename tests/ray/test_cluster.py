@@ -128,7 +128,7 @@ def open_cluster(folder: Path, surroundings: None) -> Iterator[str]:
 
 def test_nothing_up_is_said_without_a_stack_trace():
     with pytest.raises(local.ClusterError, match="rayrlhf up"):
-        local.environment()
+        connection.client_environment()
     answer = python(CONNECT, RAY_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
     assert "ClusterError: no Ray cluster answers at" in answer
     assert "ray start --head" in answer
@@ -167,7 +167,7 @@ def test_a_wrong_token_and_a_missing_one_are_told_apart(up: Up, folder: Path):
     wrong = python(CONNECT, RAY_AUTH_TOKEN="wrong")
     assert "does not accept the token of RAY_AUTH_TOKEN" in wrong
     missing = python(CONNECT, RAY_AUTH_TOKEN_PATH=str(folder / "none"))
-    assert f"wants an authentication token and {folder / 'none'} has none" in missing
+    assert f"requires an authentication token, and {folder / 'none'} has none" in missing
 
 
 def test_another_version_of_ray_is_named(up: Up, monkeypatch):
@@ -187,7 +187,7 @@ def test_down_ends_a_job_and_all_it_started_and_nothing_else(up: Up, open_cluste
     work.mkdir()
     (work / "job.py").write_text(JOB)
     submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", str(work)]
-    env = {**os.environ, **local.environment(), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, **connection.client_environment(), "PYTHONUNBUFFERED": "1"}
     with (folder / "job.log").open("w") as log:
         client = subprocess.Popen([*submit, "--", "python", "job.py"], env=env, stdout=log, stderr=log)
     request.addfinalizer(client.kill)

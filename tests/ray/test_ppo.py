@@ -117,7 +117,7 @@ def test_colocated_roles_and_two_learners_run(model: str) -> None:
 
 
 def test_more_than_the_cluster_has_is_refused_at_once(model: str) -> None:
-    with pytest.raises(PlacementError, match=r"needs 5 CPU, cluster has 4: lower sampler.num_cpus \(now 4\)"):
+    with pytest.raises(PlacementError, match=r"needs 5 CPU, the cluster has 4: lower sampler.num_cpus \(now 4\)"):
         run(model, "too-much", sampler={"num_workers": 4, "num_cpus": 4})
 
 

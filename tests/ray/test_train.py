@@ -105,7 +105,7 @@ def test_a_failed_worker_goes_on_from_the_last_checkpoint_as_if_it_had_not_faile
     class FailsOnce(SFTWorker):
         def train_step(self, rows: Any) -> dict[str, float]:
             self.steps = getattr(self, "steps", 0) + 1
-            if self.steps == 6 and self.trainee.ranks.rank == 0 and not flag.exists():
+            if self.steps == 6 and self.trainer.ranks.rank == 0 and not flag.exists():
                 flag.touch()
                 raise RuntimeError("made to fail")
             return super().train_step(rows)

@@ -65,7 +65,7 @@ def test_no_room_is_an_error_that_names_the_folder_and_the_variable(runs, monkey
         create("demo")
     assert str(error.value) == (
         f"{runs}/demo: the disk has 0.2 GiB free, the run needs 0.5 GiB; "
-        "free some or set RAYRLHF_RUNS to a folder on another disk"
+        "free some space, or set RAYRLHF_RUNS to a folder on another disk"
     )
     assert not (runs / "demo" / "config.yaml").exists()
 

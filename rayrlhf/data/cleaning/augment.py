@@ -1,4 +1,4 @@
-"""Synthetic negatives for the reward model, from answers that are known to be good (raccoon's three)."""
+"""Synthetic rejected answers for the reward model, made from chosen ones (the three kinds of raccoon)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Negative = Literal["random_words", "repeated_tail", "other_answer"]
 
 
 class Augmentation(Config):
-    """Pairs of a chosen answer with a made one. They join the training pairs only, marked as synthetic."""
+    """Pairs of a chosen answer with a synthetic one. They join the training pairs only, marked as synthetic."""
 
     negatives: tuple[Negative, ...] = Field(default=("random_words", "repeated_tail", "other_answer"), min_length=1)
-    """`random_words`: as many words, drawn from all answers. `repeated_tail`: the answer with its end said again and
-    again. `other_answer`: what was chosen for another prompt."""
+    """`random_words`: as many words, sampled from all answers. `repeated_tail`: the answer with its end repeated.
+    `other_answer`: the chosen answer of another prompt."""
     share: float = Field(default=0.3, gt=0, le=1)
-    """Part of the prompts that each kind of negative is made for."""
+    """Share of the prompts that get each kind of negative."""
     num_repeats: int = Field(default=3, ge=1)
-    """How often `repeated_tail` says the end again."""
+    """How often `repeated_tail` repeats the end."""
 
     def make(self, pairs: Sequence[Preference], seed: int, account: Account) -> Iterator[Preference]:
-        """The synthetic pairs, for the first pair of each prompt and in their order.
+        """Synthetic pairs for the first pair of each prompt, in the order of these.
 
         Each depends on the seed, its prompt and which prompts and answers there are, not on the order of the rows.
         """
@@ -49,7 +49,7 @@ class Augmentation(Config):
                 account.notes["synthetic pairs"] += 1
                 yield replace(pair, rejected=rejected, origin=origin)
 
-    def _negative(self, kind: Negative, pair: Preference, donors: _Donors, draw: random.Random) -> str | None:
+    def _negative(self, kind: Negative, pair: Preference, donors: _Donors, rng: random.Random) -> str | None:
         words = pair.chosen.split()
         if kind == "repeated_tail":
             tail = words[-max(1, len(words) // 3) :]
@@ -57,24 +57,24 @@ class Augmentation(Config):
         if len(donors.answers) < 2:
             return None
         if kind == "other_answer":
-            return donors.other_than(pair.prompt.key, draw)
-        return " ".join(draw.choice(donors.words(draw)) for _ in words) or None
+            return donors.other_than(pair.prompt.key, rng)
+        return " ".join(rng.choice(donors.words(rng)) for _ in words) or None
 
 
 class _Donors:
-    """Chosen answers in the order of their prompts, which rows in another order do not change."""
+    """Chosen answers, ordered by prompt, so that the order of the rows does not matter."""
 
     def __init__(self, pairs: Mapping[str, Preference]) -> None:
         keys = sorted(pairs)
         self._index = {key: index for index, key in enumerate(keys)}
         self.answers = [pairs[key].chosen for key in keys]
 
-    def words(self, draw: random.Random) -> list[str]:
+    def words(self, rng: random.Random) -> list[str]:
         """The words of any answer; one without white space between them is one word."""
-        answer = draw.choice(self.answers)
+        answer = rng.choice(self.answers)
         return answer.split() or [answer]
 
-    def other_than(self, key: str, draw: random.Random) -> str:
+    def other_than(self, key: str, rng: random.Random) -> str:
         """The answer to any other prompt than `key`."""
-        index = draw.randrange(len(self.answers) - 1)
+        index = rng.randrange(len(self.answers) - 1)
         return self.answers[index + (index >= self._index[key])]

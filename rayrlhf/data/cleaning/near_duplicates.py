@@ -1,7 +1,7 @@
-"""Near duplicates: texts so alike that a data set should keep only the first of them.
+"""Near duplicates: texts so similar that a data set should keep only the first of them.
 
-The rule is greedy: a text goes if it is too much like an earlier one that stayed. So what stays depends on the order of
-the texts and on nothing else, and whatever goes has a reason that is still there to be looked at.
+Greedy: a text is dropped if it is too similar to an earlier one that was kept. The result depends on the order of the
+texts only, and for every dropped text the one that it duplicates is still in the data.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _WORD = re.compile(r"\w+")
 _BLOCK = 256  # rows of a similarity matrix that are in memory at a time
 
 RECALL = 0.95
-"""MinHash compares at least this share of the pairs whose similarity is just the threshold, and more of those above."""
+"""MinHash compares at least this share of the pairs whose similarity equals the threshold, and more of those above."""
 SEED = 42
 
 
 class TfidfDuplicates(Config):
-    """Cosine of the texts' TF-IDF vectors. All are compared with all: twice as many take four times as long.
+    """Cosine of TF-IDF vectors. Every text is compared with every other: twice as many take four times as long.
 
     On one core 12,000 Korean prompts of 5 words take 0.2 s and 100,000 take 4 s; 12,000 of 45 words take 3 s. Memory is
     that of the texts, their vectors and 256 rows of the similarity matrix. Beyond 200,000 texts use `minhash`.
 
-    The vectors count words: runs of letters and digits in lower case, as scikit-learn has it, but with words of one
-    letter, because many of Korean's are one syllable long. This serves Korean and English alike, as both put spaces
-    between words. Character n-grams would see that '여행을' and '여행이' are alike, but take common endings for
-    likeness: of 12,000 Korean prompts they drop half as many again at 0.5, many of them different questions.
+    The vectors count words: runs of letters and digits in lower case, as in scikit-learn, but one-letter words too,
+    since many Korean words have one syllable. This suits Korean and English, which both put spaces between words.
+    Character n-grams would match '여행을' with '여행이', but common endings as well: of 12,000 Korean prompts they drop
+    half as many again at 0.5, many of them different questions.
     """
 
     kind: Literal["tfidf"] = "tfidf"
@@ -69,7 +69,7 @@ class TfidfDuplicates(Config):
                 yield None if stays[row] else int(like.min())
 
     def match(self, texts: Sequence[str], others: Sequence[str]) -> list[int | None]:
-        """For each text: the index of the most alike of `others` if it is near enough, else None."""
+        """For each text: the index of the most similar of `others` if it reaches the threshold, else None."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         if not texts or not others:
@@ -91,9 +91,9 @@ class MinHashDuplicates(Config):
     """Estimated Jaccard similarity of the sets of character n-grams, from MinHash signatures. For millions of texts.
 
     Broder (1997), with the banding of Leskovec et al., "Mining of Massive Datasets", section 3.4: only texts that agree
-    in a band of their signatures are compared. Each such pair is verified: its whole signatures must agree by
-    `threshold`. One core reads 20,000 prompts of 30 characters in a second; one that stays takes 430 to 570 bytes.
-    Texts that are mostly one template agree in bands without being near duplicates, and make it slow.
+    in a band of their signatures are compared, and then by their whole signatures against `threshold`. One core reads
+    20,000 prompts of 30 characters a second; each kept text takes 430 to 570 bytes. Texts that are mostly one template
+    agree in bands without being near duplicates, which makes it slow.
     """
 
     kind: Literal["minhash"] = "minhash"
@@ -104,12 +104,12 @@ class MinHashDuplicates(Config):
     num_hashes: int = Field(default=128, ge=16, le=4096)
     """Length of a signature. The estimate's standard deviation is at most 0.5 / sqrt(num_hashes)."""
     shingle: int = Field(default=3, ge=1)
-    """Characters of an n-gram. Three Korean syllables say as much as an English word."""
+    """Characters per n-gram. Three Korean syllables carry about as much as an English word."""
 
     def find(self, texts: Iterable[str]) -> Iterator[int | None]:
         """For each text in order: the index of the first kept text that it nearly repeats, or None if it stays.
 
-        Streams: a text is read when its answer is asked for. Pairs may be missed, see `RECALL`; equal texts never are.
+        Lazy: a text is read when its result is asked for. Some pairs may be missed (see `RECALL`); equal texts never.
         """
         from rensa import RMinHash
 
@@ -117,7 +117,7 @@ class MinHashDuplicates(Config):
         for index, text in enumerate(texts):
             minhash = RMinHash(self.num_hashes, SEED)
             minhash.update(_shingles(text, self.shingle))
-            # 16 bits of each hash: two of them are equal by chance once in 65,536 times.
+            # 16 bits of each hash: two are equal by chance once in 65,536 times.
             signature = np.frombuffer(array("I", minhash.digest()), dtype=np.uint16)[::2]
             yield kept.find_or_add(signature, index)
 
@@ -128,7 +128,7 @@ NearDuplicates = Annotated[TfidfDuplicates | MinHashDuplicates, Field(discrimina
 class _Signatures:
     """The signatures of the kept texts, and a chained hash table for each band of them, all in flat arrays.
 
-    An entry of a table is `row * bands + band`. The tables of the libraries hold objects: 2 to 6 kB for each text.
+    A table entry is `row * bands + band`. Library tables hold Python objects: 2 to 6 kB per text.
     """
 
     def __init__(self, threshold: float, num_hashes: int) -> None:
@@ -146,7 +146,7 @@ class _Signatures:
         self._grow(1024)
 
     def find_or_add(self, signature: NDArray[np.uint16], index: int) -> int | None:
-        """The index of the first text whose signature is like this one; None, and it is added, if there is none."""
+        """The index of the first text with a matching signature. If there is none, adds this one and returns None."""
         slots = self._slots(signature[None])[0]
         entries = self.heads[slots]
         chains = []
@@ -156,7 +156,7 @@ class _Signatures:
         if chains:
             rows, bands = np.divmod(np.concatenate(chains), self.bands)
             first = bands * self.rows
-            # A band's first value tells those that only share a slot.
+            # A band's first value rules out those that only share a slot.
             rows = rows[self.signatures[rows, first] == signature[first]]
             if rows.size:
                 like = rows[(self.signatures[rows] == signature).sum(axis=1) >= self.min_equal]
@@ -198,17 +198,17 @@ class _Signatures:
 
 
 def _rows_per_band(threshold: float, num_hashes: int) -> int:
-    """As many as find RECALL of the pairs at the threshold: the more there are, the fewer others are looked at."""
+    """The most rows per band that still find RECALL of the pairs at the threshold: more rows, fewer comparisons."""
     found = (1 - (1 - threshold**rows) ** (num_hashes // rows) for rows in range(1, num_hashes + 1))
     return max((rows for rows, share in enumerate(found, 1) if share >= RECALL), default=1)
 
 
 def _words(text: str) -> Sequence[str]:
-    """The words of `text`; the text itself if it has none, so that "?!" is like "?!" only."""
+    """The words of `text`; the text itself if it has none, so that "?!" matches "?!" only."""
     return _WORD.findall(text.lower()) or [text]
 
 
 def _shingles(text: str, length: int) -> set[str]:
-    """The character n-grams of `text` in lower case with white space made single; all of it if it is shorter."""
+    """The character n-grams of `text`, lower-cased, white space collapsed; the whole text if it is shorter."""
     line = " ".join(text.lower().split())
     return {line[start : start + length] for start in range(max(1, len(line) - length + 1))}

@@ -1,4 +1,4 @@
-"""Which records are left out, and why. Every rule has its reason, and the first row of any two alike stays."""
+"""Cleaning rules: which records are left out, each with a reason. Of duplicates the first one stays."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from rayrlhf.data.ingest.records import Answer, Origin, Preference, Record, visi
 
 
 class Cleaning(Config):
-    """Rules of a data set. Records without a prompt or with an invisible answer, pairs of two equal answers and, by
-    default, repeated records go in any case."""
+    """Rules of a data set. Records with an empty prompt or an invisible answer and pairs of equal answers are always
+    left out; repeated records are by default."""
 
     end_markers: tuple[Annotated[str, Field(min_length=1)], ...] = ("<|endoftext|>",)
-    """Taken off the end of answers, as often as they stand there: suffixes, never the characters they are made of."""
+    """Suffixes removed from the end of answers, as often as they occur."""
     code_pages: bool = True
-    """Leave out text that was decoded with the wrong code page."""
+    """Leave out records whose text was decoded with the wrong code page."""
     min_prompt_chars: NonNegativeInt = 0
-    """Fewer characters than this, white space not counted, are too few."""
+    """Leave out records with fewer characters, not counting white space."""
     max_prompt_chars: PositiveInt | None = None
     min_answer_chars: NonNegativeInt = 0
     max_answer_chars: PositiveInt | None = None
     languages: tuple[str, ...] | None = None
-    """ISO 639-1 codes; records in any other language go."""
+    """ISO 639-1 codes of the languages to keep; null keeps all."""
     keep_duplicate_ids: bool = False
     """Keep rows whose id an earlier row of the same source had."""
     keep_duplicates: bool = False
     """Keep records whose prompt and answers an earlier record had."""
     near_duplicates: NearDuplicates | None = None
-    """Leave out rows that are nearly an earlier one. The pairs or turns of one row go or stay together."""
+    """Leave out near duplicates of earlier rows. The pairs or turns of one row are kept or left out together."""
     max_reject_share: float = Field(default=0.1, ge=0, le=1)
-    """More than this share of bad rows (broken, empty, equal, of another schema) and the reading stops."""
+    """Stop with an error if more than this share of rows is bad (broken, empty, equal answers, another schema)."""
 
     def clean(self, records: Iterable[Record], account: Account) -> Iterator[Record]:
-        """The records that stay, in order; `account` is told of the others."""
+        """The records that stay, in order; the others are counted in `account`."""
         checked = self._one_by_one(records, account)
         return checked if self.near_duplicates is None else self._far_apart(self.near_duplicates, checked, account)
 
@@ -67,7 +67,7 @@ class Cleaning(Config):
                 yield record
 
     def _far_apart(self, rule: NearDuplicates, records: Iterable[Record], account: Account) -> Iterator[Record]:
-        # Pairs of one ranking share their prompt, and a chat's turns its beginning: each is like the others of its row.
+        # Pairs of one ranking share their prompt, and turns of one chat its beginning: compare rows, not records.
         rows = (list(group) for _, group in itertools.groupby(records, key=_row_of))
         ours, theirs = itertools.tee(rows)
         places = _Places()
@@ -100,7 +100,7 @@ class Cleaning(Config):
             return "empty prompt", ""
         for answer in answers:
             if not visible(answer):
-                return "empty answer", "nothing in it can be seen" if answer else ""
+                return "empty answer", "it has no visible character" if answer else ""
         if len(answers) == 2 and answers[0] == answers[1]:
             return "chosen equals rejected", ""
         text = prompt.text
@@ -123,25 +123,25 @@ class Cleaning(Config):
 
 
 def _row_of(record: Record) -> tuple[str, int | str]:
-    """Equal for records that one row gave, or several rows together."""
+    """Equal for records made from the same row, or from the same several rows."""
     origin = record.origin
     return origin.source, origin.place if origin.siblings else record.prompt.key
 
 
 def _text_of(row: Sequence[Record], of: Literal["prompt", "all"]) -> str:
-    """What near duplicates of a row are told by."""
+    """The text by which a row is compared."""
     prompt = row[-1].prompt.text  # of a chat's turns, the one that holds the others
     answers = dict.fromkeys(answer for record in row for answer in record.answers)
     return prompt if of == "prompt" else "\n".join((prompt, *answers))
 
 
 def _ink(text: str) -> int:
-    """Characters that are no white space."""
+    """Number of characters that are not white space."""
     return len("".join(text.split()))
 
 
 class _Places:
-    """Origins of a million records in 8 bytes each and a list of their sources."""
+    """Origins of millions of records in 8 bytes each, and a list of their sources."""
 
     def __init__(self) -> None:
         self._sources: dict[tuple[str, str], int] = {}
@@ -163,14 +163,14 @@ class _Places:
 
 
 class _Seen:
-    """Contents met before, by a 128-bit hash, and where each was met first."""
+    """Contents seen so far, by 128-bit hash, and where each was seen first."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, int] = {}
         self._places = _Places()
 
     def earlier(self, content: str, origin: Origin) -> str | None:
-        """Where `content` was first, or None if this is the first time."""
+        """Where `content` was seen first, or None if this is the first time."""
         digest = hashlib.blake2b(content.encode(), digest_size=16).digest()
         first = self._first.get(digest)
         if first is not None:

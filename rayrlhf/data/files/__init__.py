@@ -1,4 +1,4 @@
-"""Containers of rows: JSON lines, JSON arrays, CSV, Parquet, plain text. Which one a file is, its content says."""
+"""Containers: bytes of a file → chunks of raw rows. JSON lines, JSON arrays, CSV, Parquet, plain text, by content."""
 
 from rayrlhf.data.files.base import BadRow, Chunk, Decoding
 from rayrlhf.data.files.detect import open_chunks

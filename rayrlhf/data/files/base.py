@@ -1,4 +1,4 @@
-"""What every container gives: chunks of raw rows, bad ones among them in their place."""
+"""What every container reader yields: chunks of raw rows, with `BadRow` in place of unreadable ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rayrlhf.data.ingest.account import DataError
 
 ASCII = "".join(map(chr, range(32, 127))) + "\t\r\n"
 CHUNK_BYTES = 1 << 19
-"""Of text; more than a core's cache holds is slower."""
+"""More than a core's cache holds is slower."""
 CHUNK_ROWS = 2048
 
 
@@ -24,7 +24,7 @@ class Decoding(Config):
 
     encoding: str = "utf-8"
     invalid: Literal["strict", "replace", "reject"] = "reject"
-    """Bytes that are not text: `strict` stops, `replace` puts U+FFFD, `reject` leaves the row out and counts it."""
+    """For undecodable bytes: `strict` stops, `replace` puts U+FFFD, `reject` leaves the row out and counts it."""
 
     @field_validator("encoding")
     @classmethod
@@ -35,22 +35,22 @@ class Decoding(Config):
                 return "utf-8"
             as_ascii = ASCII.encode(name, errors="replace") == ASCII.encode()
         except LookupError:
-            raise ValueError(f"{name!r} is no encoding of text that Python knows") from None
+            raise ValueError(f"{name!r} is not a text encoding that Python knows") from None
         except UnicodeError:
             as_ascii = False
         if not as_ascii:
-            raise ValueError(f"{name!r} does not write line breaks and quotes as ASCII does: convert the file to UTF-8")
+            raise ValueError(f"{name!r} encodes line breaks and quotes unlike ASCII: convert the file to UTF-8")
         return name
 
     def text(self, data: bytes, path: Path, unit: str, place: int) -> str | BadRow:
-        """`data` as text, or what is wrong with it."""
+        """`data` as text, or a BadRow. Raises DataError if `invalid` is strict."""
         try:
             return data.decode(self.encoding)
         except UnicodeDecodeError as error:
             problem = f"byte {error.start} of the {unit} (0x{data[error.start]:02x}) is not {self.encoding}"
             if self.invalid == "strict":
                 raise DataError(
-                    f"{path}, {unit} {place}: {problem}; mend the file, name its encoding (decoding.encoding=cp949 for "
+                    f"{path}, {unit} {place}: {problem}; fix the file, name its encoding (decoding.encoding=cp949 for "
                     "old Korean files), or set decoding.invalid=replace or reject"
                 ) from None
         if self.invalid == "replace":
@@ -60,7 +60,7 @@ class Decoding(Config):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that could not even be taken apart."""
+    """A row that could not be parsed."""
 
     reason: str
     detail: str
@@ -76,5 +76,5 @@ class Chunk:
     places: Sequence[int]
     """1-based line or row of each value."""
     num_bytes: int = 0
-    """Read from the file for it."""
+    """Bytes of the file that it was read from."""
     unit: Literal["line", "row"] = "line"

@@ -1,4 +1,4 @@
-"""Which container a file is: told by its first bytes; its name only says what plain text is meant to be."""
+"""Detects a file's container from its first bytes; the name only decides what plain text means."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACE = b" \t\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 JSON_LINES_NAMES = (".jsonl", ".ndjson", ".json")
 TABLE_NAMES = {".csv": b",\t", ".tsv": b"\t,"}
-"""Delimiters to look for in the header, the likeliest first."""
+"""Delimiters to look for in the header, most likely first."""
 ARRAY_START = re.compile(rb"\[\s*(\{|\])")
 OBJECT_START = re.compile(rb"\{\s*(\"|\})")
 UNREADABLE = {
@@ -78,6 +78,6 @@ def _container(file: IO[bytes], path: Path, decoding: Decoding) -> Iterator[Chun
     if found or suffix in TABLE_NAMES:
         return csv_chunks(file, path, decoding, found[0] if found else ",")
     raise DataError(
-        f"{path}: neither JSON lines, a JSON array, CSV, Parquet nor a chat in plain text; "
-        "name it .txt if each of its lines is a prompt"
+        f"{path}: not JSON lines, a JSON array, CSV, Parquet or a plain-text chat; "
+        "name it .txt if each line is a prompt"
     )

@@ -26,7 +26,7 @@ def hub_chunks(dataset: str, subset: str | None, split: str, revision: str | Non
 
 
 def hub_fingerprint(dataset: str, subset: str | None, split: str, revision: str | None) -> str:
-    """What the library knows the content of the split by."""
+    """The library's own fingerprint of the split's content."""
     return str(_load(dataset, subset, split, revision, streaming=False)._fingerprint)
 
 
@@ -47,7 +47,7 @@ def _load(dataset: str, subset: str | None, split: str, revision: str | None, st
 
 @contextmanager
 def _explained(dataset: str, subset: str | None, split: str) -> Iterator[None]:
-    """What the library raises for names, files and networks, as a DataError."""
+    """Turns the library's errors for names, files and networks into DataError."""
     import pyarrow
     from datasets.exceptions import DatasetsError
 

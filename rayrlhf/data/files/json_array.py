@@ -1,4 +1,4 @@
-"""A JSON array of objects, read piece by piece: files larger than memory are no trouble."""
+"""A JSON array of objects, read in pieces, so that files may be larger than memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rayrlhf.data.ingest.account import DataError
 
 SPACE = re.compile(r"[ \t\r\n]*")
 LONGEST_TOKEN = 16
-"""Characters of the longest thing, strings and numbers apart, that is an error until all of it is there."""
+"""Characters of the longest token besides strings and numbers; a shorter rest may only be cut off."""
 
 
 def json_array_chunks(file: IO[bytes], path: Path, decoding: Decoding) -> Iterator[Chunk]:
     """Chunks of the array's elements, numbered from 1.
 
-    An array that ends too early loses its last element, which is counted as truncated. Any other mistake in it makes
-    the rest of the file unreadable: DataError, naming the line.
+    If the file ends inside the array, its last element is a BadRow (truncated). Raises DataError, naming the line, for
+    any other syntax error: nothing after it can be read.
     """
     reader = _ArrayReader(file, path, decoding)
     row = 1
@@ -46,7 +46,7 @@ class _ArrayReader:
         return taken
 
     def next_values(self) -> list[Any]:
-        """The elements that the next piece of the file completes; [] at the end of the file."""
+        """The elements completed by the next piece of the file; [] at the end."""
         values: list[Any] = []
         while not values and not self._ended:
             data = self._file.read(CHUNK_BYTES)
@@ -59,7 +59,7 @@ class _ArrayReader:
         return values
 
     def _take(self, values: list[Any]) -> int:
-        """Move whole elements of the text to `values`; returns where the unread rest begins."""
+        """Move complete elements of the text to `values`. Returns where the unread rest begins."""
         text, position = self._text, 0
         suspicious = "\\u" in text or not _encodes(text)
         while True:
@@ -70,7 +70,7 @@ class _ArrayReader:
                 return position
             character = text[at]
             if self._state == "end":
-                self._fail(text, at, "something follows the end of the array")
+                self._fail(text, at, "text after the end of the array")
             elif self._state == "start":
                 assert character == "[", "only arrays come here"
                 self._state, position = "element", at + 1
@@ -78,7 +78,7 @@ class _ArrayReader:
                 self._state, position = "end", at + 1
             elif self._state == "separator":
                 if character != ",":
-                    self._fail(text, at, "expected a comma between two rows")
+                    self._fail(text, at, "expected a comma between rows")
                 self._state, position = "element", at + 1
             else:
                 end = self._value(text, at, values, suspicious)
@@ -87,12 +87,12 @@ class _ArrayReader:
                 self._state, position = "separator", end
 
     def _value(self, text: str, at: int, values: list[Any], suspicious: bool) -> int | None:
-        """Move the element at `at` to `values`; returns where it ends, or None if its end has not been read."""
+        """Move the element at `at` to `values`. Returns where it ends, or None if its end has not been read yet."""
         try:
             value, end = self._decode(text, at)
         except json.JSONDecodeError as error:
             if not self._ended:
-                # It may go on in the next piece, unless what is wrong stands before the text's end.
+                # It may continue in the next piece, unless the error is before the text's end.
                 if error.pos >= len(text) - LONGEST_TOKEN or error.msg.startswith("Unterminated string"):
                     return None
             elif is_cut(error, text):
@@ -102,9 +102,9 @@ class _ArrayReader:
         except RecursionError:
             self._fail(text, at, "nested too deeply")
         except ValueError:
-            self._fail(text, at, "a number has thousands of digits")
+            self._fail(text, at, "a number has too many digits")
         if isinstance(value, int | float) and end > len(text) - LONGEST_TOKEN and not self._ended:
-            return None  # it could go on
+            return None  # the number may continue
         self._row += 1
         values.append(self._checked(value, text[at:end]) if suspicious else value)
         return end
@@ -126,8 +126,8 @@ class _ArrayReader:
     def _fail(self, text: str, position: int, what: str) -> NoReturn:
         line = self._line + text.count("\n", 0, position)
         raise DataError(
-            f"{self._path}, line {line}: not valid JSON: {what}; in an array nothing after it can be read, mend it "
-            "or write one object a line"
+            f"{self._path}, line {line}: not valid JSON: {what}; nothing after it in the array can be read; fix "
+            "it, or write one object per line"
         )
 
 

@@ -1,4 +1,4 @@
-"""JSON lines. Good chunks are decoded whole, in C; only a chunk with a bad line is taken line by line."""
+"""JSON lines. A chunk is decoded as a whole, in C; only a chunk with a bad line is read line by line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ByteArray: TypeAlias = NDArray[np.uint8]
 IntArray: TypeAlias = NDArray[np.intp]
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 CUT_TOKEN = re.compile(r"\.|[eE][+-]?|\\?u[0-9a-fA-F]{0,3}")
-"""What is left where a number or an escape was cut, from the character that the decoder stumbles over."""
+"""The rest of a number or escape that was cut off, from the position of the decoder's error."""
 WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 
 
 def json_lines_chunks(file: IO[bytes], path: Path, decoding: Decoding) -> Iterator[Chunk]:
-    """Chunks of a file of one JSON object per line, from where `file` stands; blank lines are no rows."""
+    """Chunks of a file of one JSON object per line, from the current position of `file`. Blank lines are skipped."""
     is_utf8 = decoding.encoding == "utf-8"
     line = 1
     while data := file.read(CHUNK_BYTES) + file.readline():
@@ -43,9 +43,9 @@ def json_lines_chunks(file: IO[bytes], path: Path, decoding: Decoding) -> Iterat
 
 
 def _decode_whole(data: bytes, breaks: IntArray, num_lines: int) -> list[Any] | None:
-    """The values of lines that hold one object each, or None: some line does not."""
-    # The decoder takes several values in a line, and one in several lines. No value has a line break between } and {,
-    # so if all `breaks` between two lines stand so, as many values as lines are one a line.
+    """The values, if every line holds one object; else None."""
+    # The decoder also accepts several values in a line and one over several lines. No value has a line break between
+    # } and {. So if every break is between } and {, and there are as many values as lines, each line is one value.
     if len(breaks) and (breaks[0] < 2 or not _between_objects(np.frombuffer(data, np.uint8), breaks)):
         return None
     try:
@@ -65,13 +65,13 @@ def _decode_line(data: bytes, path: Path, place: int, decoding: Decoding, is_utf
         try:
             return _DECODER.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # parse() can say why, and takes NaN, which this decoder refuses
+            pass  # parse() explains the error, and accepts NaN, which this decoder rejects
     text = decoding.text(data, path, "line", place)
     return text if isinstance(text, BadRow) else parse(text)
 
 
 def parse(text: str) -> Any:
-    """One JSON value, or a BadRow that says what is wrong with it."""
+    """One JSON value, or a BadRow with the error."""
     try:
         value = json.loads(text)
         return half_character(value) or value
@@ -80,12 +80,12 @@ def parse(text: str) -> Any:
         return BadRow(reason, f"{error.msg} at character {error.pos + 1}", text)
     except RecursionError:
         return BadRow("invalid JSON", "nested too deeply", text)
-    except ValueError:  # what Python says of a whole number that it takes no time to read
-        return BadRow("invalid JSON", "a number has thousands of digits", text)
+    except ValueError:  # Python's limit on the digits of an integer
+        return BadRow("invalid JSON", "a number has too many digits", text)
 
 
 def is_cut(error: json.JSONDecodeError, text: str) -> bool:
-    """Whether `text` could be the beginning of valid JSON: it ends too early."""
+    """Whether `text` could be the beginning of valid JSON."""
     rest = text[error.pos :].rstrip()
     if error.msg.startswith("Unterminated string") or any(word.startswith(rest) for word in WORDS):
         return True
@@ -93,7 +93,7 @@ def is_cut(error: json.JSONDecodeError, text: str) -> bool:
 
 
 def half_character(value: Any) -> BadRow | None:
-    """JSON can escape half of a character, which no tokenizer and no file takes."""
+    """A BadRow if a string holds a lone surrogate: JSON can escape one, but no tokenizer or file can encode it."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

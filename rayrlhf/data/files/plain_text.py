@@ -1,4 +1,4 @@
-"""Plain text: kochatgpt's chats, and files of one prompt a line."""
+"""Plain text: kochatgpt's chats, and files of one prompt per line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def line_chunks(file: IO[bytes], path: Path, decoding: Decoding) -> Iterator[Chu
 
 
 def chat_chunks(file: IO[bytes], path: Path, decoding: Decoding) -> Iterator[Chunk]:
-    """Each conversation as `{"messages": […]}`, named by its first line.
+    """Each conversation as `{"messages": […]}`; its place is its first line.
 
-    A line without a speaker goes on with the turn before it.
+    A line without a speaker continues the turn before it.
     """
     conversations = _conversations(file, path, decoding)
     while batch := list(itertools.islice(conversations, CHUNK_ROWS)):

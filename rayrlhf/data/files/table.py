@@ -13,11 +13,11 @@ from rayrlhf.data.files.base import CHUNK_ROWS, BadRow, Chunk, Decoding
 from rayrlhf.data.ingest.account import DataError
 
 LONGEST_CELL = 1 << 24
-"""Characters. A quote that is never closed would otherwise take the rest of a large file into memory."""
+"""Characters. Otherwise an unclosed quote would read the rest of a large file into memory."""
 
 
 def csv_chunks(file: IO[bytes], path: Path, decoding: Decoding, delimiter: str) -> Iterator[Chunk]:
-    """Rows as mappings from the header's names to text. Cells may hold line breaks; the first line names the row."""
+    """Rows as mappings from the header's names to text. Cells may hold line breaks; a row's place is its first line."""
     csv.field_size_limit(LONGEST_CELL)
     lines = _Lines(file, path, decoding)
     rows = _csv_rows(lines, delimiter)
@@ -47,7 +47,7 @@ def _named(cells: list[str] | BadRow, header: list[str]) -> dict[str, str] | Bad
 def _csv_rows(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
     """(line where it begins, cells) of every row that is not blank, the header first.
 
-    A row whose quotes do not fit costs its first line only: reading goes on with the next one.
+    If a row's quotes do not match, only its first line is lost: reading continues with the next line.
     """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -57,9 +57,9 @@ def _csv_rows(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | 
         except StopIteration:
             return
         except csv.Error as error:
-            what = "a quoted cell that begins here has no end" if "unexpected end" in str(error) else str(error)
+            what = "a quoted cell that begins here is never closed" if "unexpected end" in str(error) else str(error)
             place, text, problem = lines.back_to_second()
-            detail = f"{what}; quotes inside a quoted cell are written twice"
+            detail = f"{what}; double the quotes inside a quoted cell"
             yield place, problem or BadRow("malformed row", detail, text.rstrip("\r\n"))
             continue
         problem = next((problem for _, _, problem in lines.row if problem), None)
@@ -70,7 +70,7 @@ def _csv_rows(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | 
 
 
 class _Lines:
-    """Decoded lines for the CSV reader, which can be told neither of a bad line nor to go back to an earlier one."""
+    """Decoded lines for the CSV reader, which itself can neither skip a bad line nor go back to an earlier one."""
 
     def __init__(self, file: IO[bytes], path: Path, decoding: Decoding) -> None:
         self._file, self._path, self._decoding = file, path, decoding
@@ -102,7 +102,7 @@ class _Lines:
         return self._number, text.raw, problem
 
     def back_to_second(self) -> tuple[int, str, BadRow | None]:
-        """Read again from the second line of `row`; returns the first one."""
+        """Continue reading at the second line of `row`. Returns the first."""
         self._again.extendleft(reversed(self.row[1:]))
         return self.row[0]
 
@@ -138,7 +138,7 @@ def _batches(batches: Iterable[Any], bytes_per_row: float, path: Path, decoding:
 
 
 def _decoded(batch: Any, place: int, path: Path, decoding: Decoding) -> Any:
-    """The one row of `batch`, whose writer did not see to it that text is UTF-8."""
+    """The single row of `batch`, whose text columns may not be UTF-8."""
     import pyarrow
 
     row: dict[str, Any] = {}
@@ -147,7 +147,7 @@ def _decoded(batch: Any, place: int, path: Path, decoding: Decoding) -> Any:
             (row[name],) = column.to_pylist()
         except UnicodeDecodeError as error:
             is_text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
-            # Bytes inside lists and mappings cannot be replaced alone: such a row is left out.
+            # Bytes inside lists and mappings cannot be replaced one by one: leave such a row out.
             invalid = "reject" if decoding.invalid == "replace" and not is_text else decoding.invalid
             text = Decoding(invalid=invalid).text(error.object, path, "row", place)
             if isinstance(text, BadRow):

@@ -1,4 +1,4 @@
-"""Formats of data files, one module each. Adding one is one module and one line in `FORMATS`."""
+"""Formats: raw row → record. One module per schema; adding one is one module and one line in `FORMATS`."""
 
 from rayrlhf.data.formats.base import GroupedRow, Row
 from rayrlhf.data.formats.chat import Chat
@@ -50,6 +50,6 @@ FORMATS: tuple[type[Row], ...] = (
     RaccoonPrompts,
     TextLine,
 )
-"""In order of recognition: a format stands before those whose keys are a subset of its own."""
+"""In order of recognition: a format comes before those whose keys are a subset of its own."""
 
 __all__ = ["FORMATS", "GroupedRow", "Row"]

@@ -1,4 +1,4 @@
-"""A format is the pydantic model of one row; its fields are what it is recognised by."""
+"""A format is the pydantic model of one row; it is recognized by its fields."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rayrlhf.data.ingest.rules import RowRules
 
 
 class Row(BaseModel):
-    """One row of a data file. A subclass says what the row offers by overriding the methods that apply."""
+    """One row of a data file. A subclass overrides the methods for what its rows hold."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, populate_by_name=True)
 
     name: ClassVar[str]
     gives: ClassVar[tuple[Kind, ...]]
-    """What it can be read for, the richest first."""
+    """The kinds of records it can give, the richest first."""
 
     @classmethod
-    def recognises(cls, value: dict[str, Any]) -> bool:
-        """Whether a raw row is of this format; by its keys unless a subclass looks closer."""
+    def recognizes(cls, value: dict[str, Any]) -> bool:
+        """Whether a raw row is of this format; by its keys, unless a subclass checks more."""
         return cls.required() <= value.keys()
 
     @classmethod
@@ -36,16 +36,16 @@ class Row(BaseModel):
 
     @classmethod
     def reads(cls, field: str) -> bool:
-        """Whether rows of this format have such a field."""
+        """Whether rows of this format have a field of this name."""
         return field in cls.model_fields
 
     @classmethod
     def missing(cls, value: dict[str, Any]) -> list[str]:
-        """The columns that `value` has not."""
+        """Required columns that `value` lacks."""
         return sorted(cls.required() - value.keys())
 
     def prompt_text(self) -> PromptText:
-        """What is asked. Every format has it."""
+        """The prompt. Every format has one."""
         raise NotImplementedError
 
     def prompts(self, origin: Origin) -> list[Record]:
@@ -53,20 +53,20 @@ class Row(BaseModel):
         return [Record(self.prompt_text(), origin=origin)]
 
     def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
-        """The answers to imitate: the best one, where a row has several. Raises Rejected if this row has none."""
+        """The answers to train on; of several, the best one. Raises Rejected if the row has none."""
         best = self.preferences(origin, rules)[0]
         return [Answer(best.prompt, best.chosen, origin=origin)]
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
-        """Pairs of a better and a worse answer. Raises Rejected if this row has none."""
+        """Chosen/rejected pairs. Raises Rejected if the row has none."""
         raise NotImplementedError
 
 
 class GroupedRow(Row):
-    """A row that means something only beside others: all rows of one `group_key` make records together."""
+    """A row that is only meaningful together with others: rows of one `group_key` give records together."""
 
     def group_key(self) -> str:
-        """What the rows of one group share."""
+        """Equal for rows of one group."""
         raise NotImplementedError
 
     @classmethod
@@ -78,11 +78,11 @@ class GroupedRow(Row):
 
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
-"""Other names that files give the roles."""
+"""Other names of roles in data files."""
 
 
 class Turn(BaseModel):
-    """A message as files write it."""
+    """A message as data files write it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
     role: Annotated[
@@ -96,7 +96,7 @@ class Turn(BaseModel):
 
 
 def _from_cell(value: Any) -> Any:
-    """CSV cells hold text; a list or mapping is written in them as JSON."""
+    """Parse a list or mapping that a CSV cell holds as JSON text."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         found = parse(value)
         if not isinstance(found, BadRow):
@@ -108,7 +108,7 @@ def _from_cell(value: Any) -> Any:
 
 def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")
+        raise ValueError("expected a number, not true or false")
     return value
 
 

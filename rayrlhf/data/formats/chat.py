@@ -18,7 +18,7 @@ class Chat(Row):
     messages: Annotated[list[Turn], FromCell, Field(min_length=1)]
 
     def prompt_text(self) -> PromptText:
-        """All before a last assistant's turn; a chat that ends otherwise is a prompt as a whole."""
+        """All messages before the final assistant turn; the whole chat if it ends with another role."""
         turns = self.messages[:-1] if self.messages[-1].role == "assistant" else self.messages
         return PromptText(tuple(turn.message() for turn in turns))
 
@@ -28,6 +28,6 @@ class Chat(Row):
         if rules.turns == "last":
             ends = [at for at in ends[-1:] if at == len(messages) - 1]
         if not ends:
-            raise Rejected("no answer at the end", "the chat has no turn of the assistant to learn")
+            raise Rejected("no answer at the end", "the chat has no assistant turn to train on")
         own = several(origin, len(ends))
         return [Answer(PromptText(messages[:at]), messages[at].content, origin=own) for at in ends]

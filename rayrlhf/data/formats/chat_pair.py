@@ -15,7 +15,7 @@ from rayrlhf.data.ingest.rules import RowRules
 
 
 def _from_cell(value: Any) -> Any:
-    """The messages that a CSV cell holds as JSON; other text stays as it is, be it JSON or not."""
+    """The messages that a CSV cell holds as JSON; any other text stays as it is."""
     if isinstance(value, str) and MESSAGES.match(value):
         found = parse(value)
         if isinstance(found, list) and all(isinstance(turn, dict) and "role" in turn for turn in found):
@@ -36,7 +36,7 @@ class ChatPair(Row):
     rejected: Said
 
     @classmethod
-    def recognises(cls, value: dict[str, Any]) -> bool:
+    def recognizes(cls, value: dict[str, Any]) -> bool:
         if not cls.required() <= value.keys():
             return False
         said = (_from_cell(value.get(key)) for key in ("prompt", "chosen", "rejected"))
@@ -55,7 +55,7 @@ class ChatPair(Row):
 
 
 def common_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[PromptText, str, str]:
-    """(prompt, chosen, rejected) of two dialogues that differ in their last answer only; Rejected otherwise."""
+    """(prompt, chosen, rejected) of two dialogues that differ only in their last answer. Raises Rejected otherwise."""
     prompt, better = split_answer(chosen)
     other, worse = split_answer(rejected)
     if prompt != other:
@@ -64,9 +64,9 @@ def common_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) ->
 
 
 def split_answer(messages: tuple[Message, ...]) -> tuple[PromptText, str]:
-    """A dialogue as what is asked and the assistant's last answer. Raises Rejected if it ends otherwise."""
+    """(prompt, last answer) of a dialogue. Raises Rejected if it does not end with the assistant."""
     if not messages or messages[-1].role != "assistant":
-        raise Rejected("no answer at the end", "the last turn is not the assistant's")
+        raise Rejected("no answer at the end", "the last turn is not by the assistant")
     return PromptText(messages[:-1]), messages[-1].content
 
 
@@ -75,13 +75,13 @@ def _messages(said: str | list[Turn], role: Literal["user", "assistant"]) -> tup
 
 
 def _after(before: tuple[Message, ...], side: tuple[Message, ...]) -> tuple[Message, ...]:
-    """A side that repeats the prompt is the whole dialogue; one that begins with an answer goes on from the prompt."""
+    """A side that repeats the prompt is the whole dialogue; one that begins with an answer continues the prompt."""
     if not before or not side or side[0].role == "assistant":
         return side if side[: len(before)] == before else before + side
     ours, theirs = _spoken(before), _spoken(side)
     if any(theirs[at : at + len(ours)] == ours for at in range(len(side))):
         return side
-    raise Rejected("malformed row", "a dialogue neither repeats its prompt nor goes on from it with an answer")
+    raise Rejected("malformed row", "a dialogue must repeat its prompt or continue it with an answer")
 
 
 def _spoken(messages: tuple[Message, ...]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""DialSummEval: `{id, dialogue, summary, annotations, model_id}`, one system's summary with all raters' marks a row."""
+"""DialSummEval: `{id, dialogue, summary, annotations, model_id}`, one summary per row, with all raters' scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DialSummEval(GroupedRow):
     dialogue: str
     summary: str
     annotations: Annotated[list[Annotated[dict[str, Score], Field(min_length=1)]], FromCell, Field(min_length=1)]
-    """One mapping of criterion to mark for each rater."""
+    """For each rater, criterion → score."""
 
     def group_key(self) -> str:
         return f"{self.id}\x1f{self.dialogue}"
@@ -42,7 +42,7 @@ class DialSummEval(GroupedRow):
     def group_preferences(
         cls, rows: Sequence[Any], origins: Sequence[Origin], rules: RowRules
     ) -> tuple[list[Preference], dict[int, str], dict[str, int]]:
-        """Every two systems of a dialogue, or the best with each other one; ties and small margins make no pair."""
+        """All pairs of systems of a dialogue, or the best with each other; ties and small margins give no pair."""
         ratings = [row.mean_rating for row in rows]
         order = sorted(range(len(rows)), key=lambda index: -ratings[index])
         pairs = []

@@ -18,7 +18,7 @@ class FeedbackText(BaseModel):
 
 
 class FeedbackInfo(BaseModel):
-    """The text that was summarised: a forum post or a news article."""
+    """The text that was summarized: a forum post or a news article."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
     post: str | None = None

@@ -22,7 +22,7 @@ class HhRlhf(Row):
     rejected: str
 
     @classmethod
-    def recognises(cls, value: dict[str, Any]) -> bool:
+    def recognizes(cls, value: dict[str, Any]) -> bool:
         sides = [value.get("chosen"), value.get("rejected")]
         return "prompt" not in value and all(isinstance(side, str) and SPEAKER.match(side) for side in sides)
 

@@ -38,7 +38,7 @@ class KochatgptRanking(Row):
         }
 
     @classmethod
-    def recognises(cls, value: dict[str, Any]) -> bool:
+    def recognizes(cls, value: dict[str, Any]) -> bool:
         return {"prompt", "ranking"} <= value.keys() and any(map(COMPLETION.fullmatch, value))
 
     @classmethod
@@ -64,7 +64,7 @@ class KochatgptRanking(Row):
 
 
 def _numbered(value: dict[str, Any]) -> list[str]:
-    """The names that the completions of a row have, or should have, in order."""
+    """The names of a row's completions, missing ones included, in order."""
     numbers = [int(found[1]) for name in value if (found := COMPLETION.fullmatch(name))]
     first = 0 if 0 in numbers else 1
     return [f"completion_{number}" for number in range(first, max(numbers, default=1) + 1)]

@@ -21,7 +21,7 @@ class KochatgptSFT(Row):
         return PromptText.of(self.prompt)
 
     def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
-        """The completion, mended; what was mended is noted."""
+        """The completion with its stray marks fixed; each fix is noted."""
         text, notes = self.completion, []
         if text.startswith("'") and text.count("'") % 2:  # a quote that is never closed
             text = text[1:]

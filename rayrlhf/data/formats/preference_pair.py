@@ -18,7 +18,7 @@ class PreferencePair(Row):
     input: str | None = None
 
     @classmethod
-    def recognises(cls, value: dict[str, Any]) -> bool:
+    def recognizes(cls, value: dict[str, Any]) -> bool:
         return cls.required() <= value.keys() and not any(isinstance(value[key], list) for key in cls.required())
 
     def prompt_text(self) -> PromptText:

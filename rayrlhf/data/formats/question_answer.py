@@ -22,6 +22,6 @@ class QuestionAnswer(Row):
         return PromptText.of(self.question)
 
     def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
-        """The answer, without what GSM8K writes for a calculator if the rules say so."""
+        """The answer, without GSM8K's calculator annotations if the rules say so."""
         text = CALCULATION.sub("", self.answer) if rules.calculations == "remove" else self.answer
         return [Answer(self.prompt_text(), text, origin=origin)]

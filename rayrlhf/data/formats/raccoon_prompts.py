@@ -1,4 +1,4 @@
-"""raccoon RLHF: `{original_text}`, texts to summarise."""
+"""raccoon RLHF: `{original_text}`, texts to summarize."""
 
 from __future__ import annotations
 

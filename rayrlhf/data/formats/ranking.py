@@ -1,4 +1,4 @@
-"""Rankings of any number of answers: `{prompt, completions: […], ranking: […]}`; what `ranking` is has to be named."""
+"""Rankings of any number of answers: `{prompt, completions: […], ranking: […]}`; rules say what `ranking` is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain text file of one prompt a line, as kochatgpt's seed data."""
+"""A plain text file of one prompt per line, like kochatgpt's seed data."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Sources → records: reads rows, recognizes their format, pairs answers, and accounts for every row."""

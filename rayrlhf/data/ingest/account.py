@@ -1,4 +1,4 @@
-"""The account of a data set: what became of every row. Nothing is left out without being counted here."""
+"""The account of a data set: what became of every row. Every row left out is counted here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rayrlhf.data.ingest.records import Origin, Record
 
 
 class DataError(UserError):
-    """A data file cannot be used; the message names file, row and mend."""
+    """A data file cannot be used; the message names file, row and fix."""
 
 
 class Rejected(Exception):
-    """A row that gives no record. Raised by formats and pairing rules, caught where rows are counted."""
+    """A row gives no record. Raised by formats, pairing rules and templates; caught where rows are counted."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
@@ -47,15 +47,14 @@ BAD_INPUT = frozenset(
         "refused by the template",
     }
 )
-"""Reasons that say that a row is bad, not that a rule chose to leave it out. Only these count towards
-`max_reject_share`."""
+"""Reasons why a row is bad, as opposed to left out by a rule. Only these count toward `max_reject_share`."""
 
 MIN_ROWS_TO_JUDGE = 1000
-"""A stream is stopped early by its share of bad rows once it has given so many."""
+"""Rows read before the share of bad ones can stop the reading early."""
 
 
 class RejectedFile:
-    """JSON lines of all rejected rows: reason, detail, source, its line or row, and the content found there."""
+    """JSON lines of all rejected rows: reason, detail, source, line or row, and content."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,33 +75,32 @@ class RejectedFile:
 
 @dataclass
 class Account:
-    """Rows in = rows kept + rows rejected, and the same for the records (pairs, turns) that rows give.
+    """Rows in = rows kept + rows rejected, and the same for the records (pairs, turns) made from them.
 
-    A row is kept if at least one of its records is; a row whose records are all rejected is rejected with the last
-    one's reason.
+    A row is kept if at least one of its records is. A row whose records are all rejected gets the last one's reason.
     """
 
     max_reject_share: float = 1.0
-    """More than this share of bad rows stops the reading with the table."""
+    """A larger share of bad rows raises DataError."""
     rejected_file: RejectedFile | None = None
     advance: Callable[[int], None] = lambda _: None
-    """Called with the number of bytes just read: progress bars."""
+    """Called with the number of bytes just read, for progress bars."""
     rows: int = 0
     kept: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     """Rows by reason."""
     records: int = 0
-    """Records that the rows gave."""
+    """Records made from the rows."""
     records_kept: int = 0
     records_rejected: Counter[str] = field(default_factory=Counter)
     by_source: dict[str, Counter[str]] = field(default_factory=dict)
     """For each source: rows under "rows", records kept under "records"."""
     examples: dict[str, str] = field(default_factory=dict)
-    """Where each reason was met first, and its detail."""
+    """For each reason, where it was first met, with its detail."""
     notes: Counter[str] = field(default_factory=Counter)
-    """Repairs and other things worth knowing that rejected nothing."""
+    """Repairs and other remarks that rejected nothing."""
     _undecided: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Rows of several records none of which was kept yet, with how many are still to come."""
+    """For rows of several records, none of which is kept yet: how many are undecided."""
 
     def __enter__(self) -> Account:
         return self
@@ -114,7 +112,7 @@ class Account:
             self.rejected_file.close()
 
     def read(self, source: str, num_rows: int, num_bytes: int) -> None:
-        """Rows were read. Raises DataError once too many were bad to go on."""
+        """Count rows that were read. Raises DataError if too many rows are bad."""
         self.rows += num_rows
         self.by_source.setdefault(source, Counter())["rows"] += num_rows
         self.advance(num_bytes)
@@ -122,18 +120,18 @@ class Account:
             self._judge()
 
     def reject_row(self, origin: Origin, reason: str, detail: str = "", row: Any = None) -> None:
-        """The row at `origin` gives no record."""
+        """Count the row at `origin` as rejected: it gives no record."""
         self.rejected[reason] += 1
         self._remember(origin, reason, detail)
         if self.rejected_file is not None:
             self.rejected_file.write(origin, reason, detail, row)
 
     def keep_row(self) -> None:
-        """A row is in records that are made of several rows."""
+        """Count a row as kept whose records are made from several rows."""
         self.kept += 1
 
     def made(self, records: Sequence[Record]) -> None:
-        """A row, or rows together, gave `records`."""
+        """Count `records`, made from one row or from several together."""
         self.records += len(records)
         origin = records[0].origin
         if origin.siblings > 1:
@@ -142,7 +140,7 @@ class Account:
             self.notes.update(origin.notes)
 
     def keep(self, record: Record) -> None:
-        """`record` goes to the result."""
+        """Count `record` as kept."""
         origin = record.origin
         self.records_kept += 1
         self.by_source[origin.source]["records"] += 1
@@ -150,7 +148,7 @@ class Account:
             self.kept += 1
 
     def reject(self, record: Record, reason: str, detail: str = "") -> None:
-        """`record` is left out."""
+        """Count `record` as left out."""
         origin = record.origin
         self.records_rejected[reason] += 1
         self._remember(origin, reason, detail)
@@ -174,11 +172,11 @@ class Account:
 
     @property
     def bad_rows(self) -> int:
-        """Rows rejected because they are bad, not because a rule leaves them out."""
+        """Rows rejected because they are bad, as opposed to left out by a rule."""
         return sum(count for reason, count in self.rejected.items() if family(reason) in BAD_INPUT)
 
     def finish(self) -> None:
-        """All is read. Checks the books; raises DataError if too many rows were bad or nothing is left."""
+        """Check the balance after all is read. Raises DataError if too many rows were bad or nothing is left."""
         assert not self._undecided, "every record is kept or rejected before the account is closed"
         assert self.rows == self.kept + self.num_rejected, f"rows in = kept + rejected: {self}"
         assert self.records == self.records_kept + self.records_rejected.total(), f"records balance: {self}"
@@ -229,11 +227,11 @@ class Account:
 
 
 def family(reason: str) -> str:
-    """The reason without its particulars: `missing column` for `missing column: chosen`."""
+    """The reason without its specifics: `missing column` for `missing column: chosen`."""
     return reason.partition(":")[0]
 
 
 def describe(record: Record) -> dict[str, Any]:
-    """A record as plain values, for people."""
+    """A record as plain values, for reports."""
     names = {1: ("answer",), 2: ("chosen", "rejected")}.get(len(record.answers), ())
     return {"prompt": record.prompt.text} | dict(zip(names, record.answers, strict=True))

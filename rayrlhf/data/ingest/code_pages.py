@@ -1,24 +1,24 @@
 """Text that was decoded with the wrong code page: '안녕' that reads 'ì•ˆë…•', '¾È³ç' or '�븞�뀞'.
 
-Such text trains a model to write nonsense, and no other rule sees it: its letters are letters. Healthy text taken for
-damaged is worse than the reverse, so each rule here asks for a whole text that only the accident explains.
+Such text teaches a model to write nonsense, and no other rule detects it: its letters are letters. A false positive is
+worse than a miss, so each check asks for a whole text that only a decoding error explains.
 """
 
 from __future__ import annotations
 
 import re
 
-# UTF-8 read as latin-1 or cp1252 has somewhere a lead byte and a continuation byte, CP949 two syllables (4 bytes) in a
-# row. All other text is done after this one look at it.
+# UTF-8 read as latin-1 or cp1252 contains a lead byte and a continuation byte, CP949 two syllables (4 bytes) in a row.
+# All other text passes after this one search.
 _CONTINUATION = "".join(chr(c) for c in range(0x80, 0xC0)) + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore")
-# One set of characters for the first place makes healthy text four times as fast to pass as two alternatives do.
+# One set for the first character is four times as fast on healthy text as two alternatives.
 _WESTERN_DAMAGE = re.compile(f"[\xa1-\xfe](?:(?<=[\xc2-\xf4])[{_CONTINUATION}]|[\xa1-\xfe]{{3}})")
 
 _SYLLABLE = re.compile("[가-힣]")
 _COMMON = frozenset("이다는에을를의가고하지기은도로나어사시리아한해요서세자라인스대그게거대있보니수일정전안부네면")
 
-# UTF-8 of Korean takes three bytes a syllable and CP949 two, so it comes out as a Chinese character at each third
-# place, or as U+FFFD or "?", and never as three syllables in a row.
+# Korean takes three bytes a syllable in UTF-8 and two in CP949, so every third character comes out as a Chinese
+# character, U+FFFD or "?", and there are never three syllables in a row.
 _THREE_SYLLABLES = re.compile("[가-힣]{3}")
 _HANGUL_OR_HAN = re.compile("[가-힣一-鿿\uf900-\ufaff]")
 _LOST = b"\xff"  # occurs in neither UTF-8 nor CP949
@@ -30,7 +30,7 @@ _UTF8_WITH_LOSSES = re.compile(
 )
 
 MIN_SYLLABLES = 3
-"""UTF-8 read as CP949 is told by so many syllables: one or two characters may be that by chance."""
+"""UTF-8 read as CP949 needs so many syllables: one or two may occur by chance."""
 MAX_EXCERPT = 40
 """Characters of a description's excerpt."""
 
@@ -38,9 +38,9 @@ MAX_EXCERPT = 40
 def wrong_code_page(text: str) -> str | None:
     """None if `text` is healthy, else what happened to it: "UTF-8 read as cp1252: reads '안녕' when decoded again".
 
-    Finds UTF-8 of any language read as latin-1 or cp1252 (by ftfy's heuristic, which finds other western code pages
-    too, and damage to a part of the text), Korean CP949 read as latin-1 or cp1252, and Korean UTF-8 read as CP949,
-    with or without losses. Short texts of the last two kinds are missed: a word of one or two syllables proves nothing.
+    Finds UTF-8 of any language read as latin-1 or cp1252 (by ftfy's heuristic, which also finds other western code
+    pages and partial damage), Korean CP949 read as latin-1 or cp1252, and Korean UTF-8 read as CP949, with or without
+    lost characters. Misses short texts of the last two kinds: one or two syllables are no evidence.
     """
     if text.isascii():
         return None
@@ -51,43 +51,38 @@ def wrong_code_page(text: str) -> str | None:
     return None
 
 
-def lost_characters(text: str) -> int:
-    """How many characters were lost when `text` was decoded: it has a U+FFFD for each of them."""
-    return text.count("\ufffd")
-
-
 def _cp949_read_as_western(text: str) -> str | None:
     # Letters of western languages can be read as Hangul ("ÀÁÂÃ" is 윕쩍), but not as syllables that Korean uses.
     for page in ("latin-1", "cp1252"):
         try:
-            mended = text.encode(page).decode("cp949")
+            fixed = text.encode(page).decode("cp949")
         except UnicodeError:
             continue
-        syllables = _SYLLABLE.findall(mended)
-        others = len(mended) - len(syllables) - sum(map(str.isascii, mended))
+        syllables = _SYLLABLE.findall(fixed)
+        others = len(fixed) - len(syllables) - sum(map(str.isascii, fixed))
         common = sum(syllable in _COMMON for syllable in syllables)
         if len(syllables) >= 2 and 4 * common >= len(syllables) and others <= len(syllables):
-            return _description("CP949", page, text, mended)
+            return _description("CP949", page, text, fixed)
     return None
 
 
 def _utf8_read_as_western(text: str) -> str | None:
     import ftfy
 
-    mended, steps = ftfy.fix_encoding_and_explain(text)
+    fixed, steps = ftfy.fix_encoding_and_explain(text)
     if pages := [step.parameter for step in steps or () if step.action == "encode"]:
-        return _description("UTF-8", pages[0].removeprefix("sloppy-").replace("windows-", "cp"), text, mended)
-    # Parts were mended, which explains a text only if it then looks healthy: a table of letters ("ÀÁÂÃ…") does not.
-    # Other steps (C1 control characters) are no proof of a wrong code page.
+        return _description("UTF-8", pages[0].removeprefix("sloppy-").replace("windows-", "cp"), text, fixed)
+    # If only parts were fixed, the result must look healthy: a table of letters ("ÀÁÂÃ…") does not. Other steps of ftfy
+    # (C1 control characters) are no evidence of a wrong code page.
     in_parts = any(step.parameter == "decode_inconsistent_utf8" for step in steps or ())
-    if in_parts and not ftfy.badness.is_bad(mended):
-        return _description("UTF-8", "cp1252 in parts", text, mended)
+    if in_parts and not ftfy.badness.is_bad(fixed):
+        return _description("UTF-8", "cp1252 in parts", text, fixed)
     return None
 
 
 def _utf8_read_as_cp949(text: str) -> str | None:
     try:
-        # A question mark of the text itself may stand there as well: it fits anywhere, and proves nothing.
+        # A "?" may also be the text's own: it matches anywhere and is no evidence.
         raw = _LOST.join(part.encode("cp949") for part in _LOST_CHARACTER.split(text))
     except UnicodeEncodeError:
         return None
@@ -96,11 +91,11 @@ def _utf8_read_as_cp949(text: str) -> str | None:
     try:
         return _description("UTF-8", "cp949", text, raw.replace(_LOST, b"?").decode("utf-8"))
     except UnicodeDecodeError:
-        return "UTF-8 read as cp949, and characters were lost by it"
+        return "UTF-8 read as cp949, with characters lost"
 
 
-def _description(wanted: str, page: str, text: str, mended: str) -> str:
-    differs = next((i for i, (a, b) in enumerate(zip(text, mended, strict=False)) if a != b), 0)
-    start = mended.rfind(" ", 0, differs) + 1
-    excerpt = mended[start : start + MAX_EXCERPT].strip()
+def _description(wanted: str, page: str, text: str, fixed: str) -> str:
+    differs = next((i for i, (a, b) in enumerate(zip(text, fixed, strict=False)) if a != b), 0)
+    start = fixed.rfind(" ", 0, differs) + 1
+    excerpt = fixed[start : start + MAX_EXCERPT].strip()
     return f"{wanted} read as {page}: reads {excerpt!r} when decoded again"

@@ -1,4 +1,4 @@
-"""Pairs from what people or judges said of several answers: rankings, choices, scores, ratings. Pure rules."""
+"""Chosen/rejected pairs from rankings, choices, scores and ratings of several answers. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ IndexPairs = list[tuple[int, int]]
 def pairs_of_ranking(
     ranking: Sequence[int | None], num_answers: int, rules: RowRules, implied: str | None, index_base: int | None = None
 ) -> tuple[IndexPairs, tuple[str, ...]]:
-    """(pairs, notes): what a ranking of `num_answers` answers means, best answers first, and why it means no more.
+    """(pairs, notes) of a ranking of `num_answers` answers, best answers first; notes say why there are no more pairs.
 
     Args:
         ranking: indices of answers, best first (`order`; may leave answers out), or each answer's rank, 1 or 0 the
             best (`rank`; ties and None for "not ranked" allowed).
-        implied: what the schema says `ranking` is, if it does; `rules.ranking_is` goes before it.
-        index_base: number of the first answer in the schema's own names, for rankings whose values do not tell.
+        implied: what `ranking` is by its schema, if that says so; `rules.ranking_is` overrides it.
+        index_base: number of the first answer in the schema's column names, for rankings whose values leave it open.
 
-    Raises Rejected for values out of range and for rankings that order nothing, and DataError for a ranking that
-    could be either: `order` and `rank` agree only where a permutation is its own inverse, so nothing is guessed. The
-    same goes for an order that could be numbered from 0 or from 1.
+    Raises Rejected for values out of range and for rankings without two ranked answers. Raises DataError for an
+    ambiguous ranking: `order` and `rank` agree only where a permutation is its own inverse, and an order may be
+    numbered from 0 or from 1. Nothing is guessed.
     """
     named = [value for value in ranking if value is not None]
     known = rules.ranking_base if rules.ranking_base is not None else _base_of(named, num_answers, index_base)
@@ -58,7 +58,7 @@ def pairs_of_ranking(
 
 
 def _base_of(named: Sequence[int], num_answers: int, index_base: int | None) -> int | None:
-    """0 or 1, told by the values or by the schema's names; None if neither tells."""
+    """0 or 1, from the values or the schema's names; None if neither decides."""
     if 0 in named:
         return 0
     return 1 if num_answers in named else index_base
@@ -67,14 +67,14 @@ def _base_of(named: Sequence[int], num_answers: int, index_base: int | None) -> 
 def _meaning(values: Sequence[int | None], num_answers: int) -> str:
     """`order` or `rank` where only one is possible, `rank` where they agree."""
     if None in values or len(set(values)) < len(values):
-        return "rank"  # an order names no answer twice and none as missing
+        return "rank"  # an order has neither ties nor gaps
     if len(values) < num_answers:
         return "order"
     if all(values[value] == index for index, value in enumerate(values) if value is not None):
-        return "rank"  # its own inverse: both mean the same
+        return "rank"  # its own inverse: both agree
     raise DataError(
-        f"ranking {list(values)} means one thing as an order of answers (best first) and another as their ranks: "
-        "set rules.ranking_is to order or rank"
+        f"ranking {list(values)} is ambiguous: an order of answers (best first) and ranks of answers give different "
+        "pairs; set rules.ranking_is to order or rank"
     )
 
 
@@ -84,13 +84,13 @@ def _levels_of_order(values: Sequence[int | None], num_answers: int) -> list[int
         if index is None:
             continue
         if levels[index] is not None:
-            raise Rejected("ranking out of range", f"answer {index} stands in the order twice")
+            raise Rejected("ranking out of range", f"answer {index} is in the order twice")
         levels[index] = level
     return levels
 
 
 def chosen_index(choice: int, num_answers: int) -> int:
-    """`choice` as an index; Rejected if no answer has it."""
+    """`choice` as an index. Raises Rejected if there is no such answer."""
     if not 0 <= choice < num_answers:
         raise Rejected("choice out of range", f"{choice}, of {num_answers} answers numbered from 0")
     return choice
@@ -99,8 +99,8 @@ def chosen_index(choice: int, num_answers: int) -> int:
 def better_of_scores(scores: tuple[float, float], rules: RowRules) -> tuple[int, int]:
     """(better, worse) of two scored answers.
 
-    Raises Rejected if both scores are under `rules.min_score`, if they are equal, or if they differ by no more than
-    `rules.min_margin`.
+    Raises Rejected if both are below `rules.min_score`, if they are equal, or if they differ by `rules.min_margin` or
+    less.
     """
     if max(scores) < rules.min_score:
         raise Rejected("both scores low", f"{scores[0]:g} and {scores[1]:g}, min_score is {rules.min_score:g}")

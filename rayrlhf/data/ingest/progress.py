@@ -1,4 +1,4 @@
-"""A bar over the bytes of files that are being read; in a log file, a line now and then."""
+"""Progress of reading files, in bytes: a bar on a terminal, a line every 10 s in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE_EVERY_S = 10.0
 
 @contextmanager
 def reading_progress(title: str, paths: Iterable[str]) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with the number of bytes just read from any of the files."""
+    """Yields a function to call with the number of bytes just read from any of the files."""
     total = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
     console = Console(stderr=True, highlight=False)
     if not sys.stderr.isatty():

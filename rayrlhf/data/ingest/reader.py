@@ -1,4 +1,4 @@
-"""Rows of files and data sets as records, in order; every row that gives none is counted with its reason."""
+"""Rows of files and data sets → records, in order. Every row that gives none is counted with its reason."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rayrlhf.data.ingest.records import Kind, Origin, Preference, Record
 from rayrlhf.data.ingest.sources import Source
 
 NEEDED: dict[Kind, str] = {
-    "answers": "an answer to learn (completion, output, chosen, …)",
-    "preferences": "a better and a worse answer",
-    "prompts": "a prompt",
+    "answers": "answer to train on (completion, output, chosen, …)",
+    "preferences": "chosen/rejected pair",
+    "prompts": "prompt",
 }
-ROWS_TO_RECOGNISE = 100
+ROWS_TO_RECOGNIZE = 100
 ID_NAMES = ("id", "id3", "id2")
 
 
@@ -31,9 +31,9 @@ def read_records(
 ) -> Iterator[Record]:
     """Records of one kind from all sources, one source after the other, with the values of `columns`.
 
-    The caller ends each of them with `account.keep` or `account.reject`, and then calls `account.finish`. Raises
-    DataError for a source that cannot be read, whose schema is not known, that has nothing of this kind, or that is
-    named twice (rows are told apart by their source and place), and at the end for a column that no row has.
+    The caller passes each one to `account.keep` or `account.reject`, and then calls `account.finish`. Raises DataError
+    for a source that cannot be read, has an unknown schema, gives no records of this kind, or is named twice (rows are
+    identified by source and place), and at the end for a column that no row has.
     """
     check_different(sources)
     extra = ExtraColumns(columns)
@@ -42,7 +42,7 @@ def read_records(
         first = next(chunks)
         row_format = _format_of(source, first, columns)
         if kind not in row_format.gives:
-            raise DataError(f"{source.label}: {row_format.name!r} rows have not {NEEDED[kind]}")
+            raise DataError(f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}")
         chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
         if issubclass(row_format, GroupedRow) and kind == "preferences":
             yield from _grouped(row_format, chunks, source, account)
@@ -58,8 +58,8 @@ def check_different(sources: Sequence[Source]) -> None:
             raise DataError(f"{label} is named {count} times: name it once (in a configuration, with weight: {count})")
 
 
-def recognise(source: Source) -> type[Row]:
-    """The format of a source's rows: named, or the one that most of the first rows have."""
+def recognize(source: Source) -> type[Row]:
+    """The format of a source's rows: the one configured, or that of most of its first rows."""
     return _format_of(source, next(_chunks(source)))
 
 
@@ -124,7 +124,7 @@ def _grouped(
 def _rows(
     row_format: type[Row], chunks: Iterable[Chunk], source: Source, account: Account
 ) -> Iterator[tuple[Any, Origin, Any]]:
-    """(row, origin, raw row) of every row that fits the format; the others are counted."""
+    """(row, origin, raw row) of every row that fits the format; the others are counted as rejected."""
     validate = row_format.__pydantic_validator__.validate_python
     columns, label = _read_by(row_format, source.columns), source.label
     is_grouped = issubclass(row_format, GroupedRow)  # an id then names the group, in each of its rows
@@ -171,7 +171,7 @@ def _id_of(raw: Any) -> str | int | None:
 
 
 def _mapped(raw: Any, columns: Mapping[str, str], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """The row under the format's field names. Raises Rejected for a column that it has not, unless `optional`."""
+    """The row under the format's field names. Raises Rejected for a missing column that is not `optional`."""
     if not isinstance(raw, dict):
         raise Rejected("malformed row", f"expected named fields, found {short(raw)}")
     value = dict(raw)
@@ -199,9 +199,9 @@ def _format_of(source: Source, chunk: Chunk, extra: Sequence[str] = ()) -> type[
         return formats[0]
     votes: Counter[type[Row]] = Counter()
     problems: list[str] = []
-    for raw, place in zip(chunk.values[:ROWS_TO_RECOGNISE], chunk.places, strict=False):
+    for raw, place in zip(chunk.values[:ROWS_TO_RECOGNIZE], chunk.places, strict=False):
         try:
-            votes[_recognised(raw, source.columns, formats, extra)] += 1
+            votes[_recognized(raw, source.columns, formats, extra)] += 1
         except Rejected as rejection:
             problems.append(f"{source.label}, {chunk.unit} {place}: {rejection.reason}: {rejection.detail}")
     if not votes:
@@ -209,18 +209,18 @@ def _format_of(source: Source, chunk: Chunk, extra: Sequence[str] = ()) -> type[
     return votes.most_common(1)[0][0]
 
 
-def _recognised(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row]], extra: Sequence[str]) -> type[Row]:
-    """Which of `formats` one row has. Raises Rejected if it has none."""
+def _recognized(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row]], extra: Sequence[str]) -> type[Row]:
+    """The one of `formats` that a row has. Raises Rejected if it has none of them."""
     if isinstance(raw, BadRow):
         raise Rejected(raw.reason, raw.detail)
     value = _mapped(raw, columns, optional=extra)
     for row_format in formats:
-        if row_format.recognises(value):
+        if row_format.recognizes(value):
             return row_format
     known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
     raise Rejected(
         "unknown schema",
-        f"no known schema has the fields {row_names(value)}. If they mean the same under other names, say so "
+        f"no known schema has the fields {row_names(value)}. If its columns have other names, map them "
         f"with columns, for example columns: {{prompt: {next(filter(None, map(str, value)), 'question')}}}. "
         f"Known schemas: {known}",
     )
@@ -231,8 +231,8 @@ def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple
     if not isinstance(value, dict):
         return "malformed row", f"expected named fields, found {short(value)}"
     missing = row_format.missing(value)
-    if not row_format.recognises(value):
-        other = next((f for f in FORMATS if f.recognises(value)), None)
+    if not row_format.recognizes(value):
+        other = next((f for f in FORMATS if f.recognizes(value)), None)
         if other is not None and not (missing and other.required() < row_format.required()):
             return f"another schema: {other.name}", f"the file was read as {row_format.name}"
     if missing:
@@ -241,12 +241,12 @@ def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple
     field = ".".join(str(part) for part in problem["loc"]) or "the row"
     if problem["type"] == "missing":
         names = [part for part in problem["loc"] if isinstance(part, str)]
-        return f"missing column: {'.'.join(names)}", f"{field} is not there"
+        return f"missing column: {'.'.join(names)}", f"{field} is missing"
     is_malformed = not problem["loc"] or problem["type"] in ("too_short", "too_long")
     reason = "malformed row" if is_malformed else f"wrong type: {problem['loc'][0]}"
     return reason, f"{field}: {problem['msg']} (found {short(problem['input'])})"
 
 
 def default_kind(source: Source) -> Kind:
-    """What a source is read for when nobody says: pairs if it has them, else answers, else prompts."""
-    return recognise(source).gives[0]
+    """What a source is read as by default: preferences if it has any, else answers, else prompts."""
+    return recognize(source).gives[0]

@@ -1,4 +1,4 @@
-"""How rows become records where the schema leaves it open: rankings, scores, ratings, conversations, solutions."""
+"""Options of turning rows into records: rankings, scores, ratings, conversations, solutions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from rayrlhf.config import Config
 
 
 class RowRules(Config):
-    """Rules of one source. Each format reads those that concern it."""
+    """Rules of one source. Each format reads those that apply to it."""
 
     ranking: Literal["all_pairs", "best_vs_rest"] = "all_pairs"
-    """Pairs of a ranking of n answers: each two of them, or the best with each other one."""
+    """Pairs of a ranking of n answers: every two of them, or the best with each other one."""
     ranking_is: Literal["order", "rank"] | None = None
     """`order`: ranking[0] is the index of the best answer. `rank`: ranking[i] is the rank of answer i, 1 or 0 the best.
-    Needed only for files that leave it open: a schema may say it, and rankings that are their own inverse mean the same
-    either way."""
+    Needed only where both are possible: most schemas say it, and rankings that are their own inverse give the same
+    pairs either way."""
     ranking_base: Literal[0, 1] | None = None
-    """What the first answer's index (`order`) or the best rank (`rank`) is; read from the values when not set."""
+    """Index of the first answer (`order`), or the best rank (`rank`); by default read from the values."""
     min_score: float = 20.0
-    """Scored pairs whose scores are both below this are left out."""
+    """Leave out scored pairs with both scores below this."""
     min_margin: NonNegativeFloat = 0.0
-    """Scored and rated pairs must differ by more than this; a difference of 0 is a tie and never a pair."""
+    """Scored and rated pairs must differ by more than this. Ties never give a pair."""
     turns: Literal["last", "all"] = "last"
-    """Answers of a conversation to learn: the last one, or each of the assistant's, given all that came before."""
+    """Train on the last assistant turn of a conversation, or on all of them, each given what came before."""
     calculations: Literal["keep", "remove"] = "keep"
-    """GSM8K's marks for a calculator in its solutions, `48/2 = <<48/2=24>>24`: a third more tokens, and nothing
-    that the text does not say."""
+    """GSM8K's calculator annotations, as in `48/2 = <<48/2=24>>24`: a third more tokens without new information."""

@@ -18,18 +18,18 @@ from rayrlhf.run_directory import resolve
 
 
 class SourceSettings(Config):
-    """What every source may say about its rows."""
+    """Settings of every source."""
 
     format: str | None = None
-    """A format's name; recognised from the rows when not set."""
+    """A format's name; recognized from the rows when not set."""
     columns: dict[str, str] = Field(default={})
-    """Field of the format, or name in `data.columns` → column of the data, for data of any other shape; `a.b` looks
-    inside a nested column."""
+    """Field of the format, or name in `data.columns` → column of the data, for columns of other names; `a.b`
+    reads a nested column."""
     rules: RowRules = RowRules()
     weight: PositiveFloat = 1.0
     """How often an epoch shows each row: 2 is twice, 0.5 a seeded half of the rows."""
     max_rows: PositiveInt | None = None
-    """Stop reading the source after so many rows."""
+    """Read at most this many rows of the source."""
 
     @field_validator("format")
     @classmethod
@@ -43,7 +43,7 @@ class SourceSettings(Config):
 
 
 class FileSource(SourceSettings):
-    """JSON lines, a JSON array, CSV, Parquet or plain text; told apart by content."""
+    """JSON lines, a JSON array, CSV, Parquet or plain text, detected by content."""
 
     kind: Literal["file"] = "file"
     path: str
@@ -51,7 +51,7 @@ class FileSource(SourceSettings):
 
     @property
     def label(self) -> str:
-        """How messages and lineage call it."""
+        """Its name in messages and lineage."""
         return self.path
 
     def resolved(self) -> FileSource:
@@ -76,7 +76,7 @@ class HubSource(SourceSettings):
     split: str = "train"
     revision: str | None = None
     streaming: bool = False
-    """Read over the network row by row instead of fetching the whole set first; then nothing is cached."""
+    """Read row by row over the network instead of downloading the set first; nothing is cached."""
 
     @property
     def label(self) -> str:
@@ -89,7 +89,7 @@ class HubSource(SourceSettings):
         return hub_chunks(self.dataset, self.subset, self.split, self.revision, self.streaming)
 
     def content_hash(self) -> str | None:
-        """The library's fingerprint of the split; None for a stream, whose content nobody knows beforehand."""
+        """The library's fingerprint of the split; None for a stream, whose content is not known in advance."""
         return None if self.streaming else hub_fingerprint(self.dataset, self.subset, self.split, self.revision)
 
 

@@ -1,4 +1,4 @@
-"""A template turns a prompt into the tokens that the model reads before it answers."""
+"""A template turns a prompt into the token ids that the model continues."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rayrlhf.data.ingest.records import PromptText
 
 
 class BaseTemplate(Config):
-    """What all templates share: text first, then tokens, many prompts at a time."""
+    """Base of all templates: prompt → text → token ids, in batches."""
 
     adds_special_tokens: ClassVar[bool]
-    """Whether the tokenizer puts its beginning-of-sequence token before the text, or the text has it already."""
+    """Whether the tokenizer adds its beginning-of-sequence token; False if the text already has it."""
 
     def as_text(self, prompt: PromptText, tokenizer: Any) -> str:
         """The prompt as text, up to where the answer begins."""
@@ -25,7 +25,7 @@ class BaseTemplate(Config):
         texts = [self.as_text(prompt, tokenizer) for prompt in prompts]
         rows = encode_texts(texts, tokenizer, self.adds_special_tokens)
         if self.adds_special_tokens:
-            # Some tokenizers end every text with eos; a prompt goes on.
+            # Some tokenizers append eos to every text; a prompt must not end.
             rows = [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in rows]
         return rows
 
@@ -35,7 +35,7 @@ class BaseTemplate(Config):
 
 
 class TextTemplate(BaseTemplate):
-    """A template that is a text around one user message."""
+    """A template that wraps text around one user message."""
 
     adds_special_tokens: ClassVar[bool] = True
 
@@ -43,11 +43,11 @@ class TextTemplate(BaseTemplate):
         return self.render(prompt)
 
     def render(self, prompt: PromptText) -> str:
-        """The prompt as text; these templates need no tokenizer for it."""
+        """The prompt as text; needs no tokenizer."""
         raise NotImplementedError
 
     def single_message(self, prompt: PromptText) -> str:
-        """The one user message. Raises Rejected for a conversation, which needs the `chat` template."""
+        """The single user message. Raises Rejected for conversations, which need the `chat` template."""
         if len(prompt.messages) != 1:
             raise Rejected(
                 "refused by the template",
@@ -58,7 +58,7 @@ class TextTemplate(BaseTemplate):
 
 
 def encode_texts(texts: Sequence[str], tokenizer: Any, add_special_tokens: bool) -> list[list[int]]:
-    """Token ids of each text. The batch runs on all cores, outside Python's lock."""
+    """Token ids of each text. Batches use all cores, without the GIL."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not hasattr(backend, "encode_batch_fast"):  # a tokenizer written in Python
         return list(tokenizer(list(texts), add_special_tokens=add_special_tokens).input_ids) if texts else []

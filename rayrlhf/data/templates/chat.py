@@ -13,21 +13,21 @@ from rayrlhf.data.templates.base import BaseTemplate
 
 
 class ChatTemplate(BaseTemplate):
-    """Renders conversations as the model was trained to read them."""
+    """Renders conversations in the format that the model was trained on."""
 
     adds_special_tokens: ClassVar[bool] = False
 
     kind: Literal["chat"] = "chat"
     system: str | None = None
-    """A system message put before every conversation that has none."""
+    """System message for conversations that have none."""
     jinja: str | None = None
     """A chat template to use instead of the tokenizer's own, or where it has none."""
 
     def as_text(self, prompt: PromptText, tokenizer: Any) -> str:
-        """The conversation up to where the assistant's answer begins. A context is put below the last message.
+        """The conversation up to where the assistant's answer begins. A context is appended to the last message.
 
-        Raises UserError without a chat template, and Rejected if it refuses the conversation, as some do with system
-        messages.
+        Raises UserError if there is no chat template, and Rejected if it refuses the conversation, as some do with
+        system messages.
         """
         if not (self.jinja or tokenizer.chat_template):
             raise UserError(
@@ -45,5 +45,5 @@ class ChatTemplate(BaseTemplate):
             )
         except TemplateError as error:
             name = "template.jinja" if self.jinja else "the tokenizer's chat template"
-            raise Rejected("refused by the template", f"{name} cannot write this conversation: {error}") from None
+            raise Rejected("refused by the template", f"{name} cannot render this conversation: {error}") from None
         return str(text)

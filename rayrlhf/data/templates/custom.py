@@ -1,4 +1,4 @@
-"""A template of the user's own, from YAML."""
+"""A user-defined template, from YAML."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class CustomTemplate(TextTemplate):
     @classmethod
     def _has_prompt(cls, text: str) -> str:
         if "{prompt}" not in text:
-            raise ValueError("write {prompt} where the prompt goes")
+            raise ValueError("put {prompt} where the prompt goes")
         return text
 
     @field_validator("text_with_input")
     @classmethod
     def _has_prompt_and_input(cls, text: str | None) -> str | None:
         if text is not None and not ("{prompt}" in text and "{input}" in text):
-            raise ValueError("write {prompt} and {input} where they go")
+            raise ValueError("put {prompt} and {input} where they go")
         return text
 
     def render(self, prompt: PromptText) -> str:

@@ -1,4 +1,4 @@
-"""The KULLM template that vaiv trained with."""
+"""The KULLM template, which vaiv trained with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPENING_WITH_INPUT = (
 
 
 class KullmTemplate(TextTemplate):
-    """Korean instruction template, with a variant for rows that carry an input."""
+    """Korean instruction template, with a variant for rows with an input."""
 
     kind: Literal["kullm"] = "kullm"
 

@@ -24,7 +24,7 @@ ABANDONED_AFTER_S = 86400.0
 
 
 def cache_root() -> Path:
-    """Where tokenised data sets are kept."""
+    """Where tokenized data sets are kept."""
     named = os.environ.get(CACHE_VARIABLE)
     return (Path(named) if named else Path.home() / ".cache" / "rayrlhf") / "tokens"
 

@@ -31,7 +31,7 @@ from rayrlhf.data.tokens.tokenise import Limit, Tokenized, tokenize
 
 BATCH = 1024
 BATCHES_AHEAD = 2
-"""Batches being tokenised while the next one is read."""
+"""Batches being tokenized while the next one is read."""
 SIDES: dict[Kind, tuple[str, ...]] = {
     "prompts": ("prompt",),
     "answers": ("answer",),
@@ -101,7 +101,7 @@ def prepare(
 ) -> Prepared:
     """Tokens of all training and held-out records of one kind.
 
-    Rows are read, cleaned and tokenised in batches and written to files, which the result maps: a set larger than
+    Rows are read, cleaned and tokenized in batches and written to files, which the result maps: a set larger than
     memory works. Raises DataError for sources that cannot be used, and if a part has no row left.
     """
     sources = {source.label: source.content_hash() for source in (*config.train, *config.heldout)}

@@ -1,1 +1,1 @@
-"""What `rayrlhf data …` does: each tool reads, reports and writes with the parts that the jobs use."""
+"""The tools behind `rayrlhf data …`: sources → records → a report and files, through the same code as the jobs."""

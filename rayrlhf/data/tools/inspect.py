@@ -1,4 +1,4 @@
-"""A few records as the model will see them: rendered with the template, what is trained in colour."""
+"""A few records as the model will see them: rendered with the template, trained tokens in color."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from rayrlhf.data.ingest.account import Account, Rejected
-from rayrlhf.data.ingest.reader import read_records, recognise
+from rayrlhf.data.ingest.reader import read_records, recognize
 from rayrlhf.data.ingest.records import PromptText, Record
 from rayrlhf.data.templates import ChatTemplate
 from rayrlhf.data.templates.base import TextTemplate
@@ -24,15 +24,16 @@ NO_LIMIT = SequenceLimit(max_tokens=2**31)
 def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
     """Print each input's schema and its first records."""
     for source in inputs.sources:
-        row_format = recognise(source)
+        row_format = recognize(source)
         console.print(f"{source.label}: {row_format.name}, read as {inputs.kind}", style="bold", markup=False)
-        console.print(f"fields: {', '.join(sorted(row_format.required()))}; can give {', '.join(row_format.gives)}")
+        fields, kinds = ", ".join(sorted(row_format.required())), ", ".join(row_format.gives)
+        console.print(f"fields: {fields}; can be read as {kinds}")
         account = Account()
         for record in islice(read_records([source], inputs.kind, account), num_records):
             console.print(f"\n[bold]{record.origin.unit} {record.origin.place}[/]" + _lineage(record))
             console.print(_with_tokens(record, inputs, tokenizer) if tokenizer else _as_text(record, inputs))
         if account.rejected:
-            console.print(f"rejected on the way: {account}", markup=False)
+            console.print(f"rejected so far: {account}", markup=False)
     console.print(
         Text.assemble(
             "\ncolours: ", ("not trained", NOT_TRAINED), ", ", ("trained", TRAINED), ", ", ("rejected answer", REJECTED)
@@ -46,7 +47,7 @@ def _lineage(record: Record) -> str:
 
 
 def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
-    """Decoded from the very tokens and mask that are trained, with their counts."""
+    """Decoded from the token ids and mask that training uses, with token counts."""
     template = inputs.config.template or ChatTemplate()
     try:
         if inputs.kind == "prompts":

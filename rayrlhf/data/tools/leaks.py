@@ -1,11 +1,11 @@
-"""Prompts that two files share: equal, equal but for case and white space, or nearly equal."""
+"""Prompts that two files share: equal, equal except for case and white space, or near duplicates."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Leak:
-    """A prompt of one file that is in another too."""
+    """A prompt that is in two files."""
 
     how: str
     """`equal`, `equal but for case and space`, or `near`."""
@@ -34,10 +34,10 @@ class Leak:
 
 
 def find_leaks(ours: Sequence[Record], theirs: Sequence[Record], near: float | None) -> list[Leak]:
-    """Each prompt of `theirs` that `ours` has, once, under the closest way in which it does.
+    """Each prompt of `theirs` that is in `ours`, once, with the closest kind of match.
 
     Args:
-        near: cosine of TF-IDF vectors from which two prompts count as near, or None to look for equal ones only.
+        near: cosine of TF-IDF vectors from which two prompts are near duplicates; None looks for equal ones only.
     """
     exact = {record.prompt.key: record for record in reversed(ours)}
     loose = {_loose(record): record for record in reversed(ours)}
@@ -57,7 +57,7 @@ def find_leaks(ours: Sequence[Record], theirs: Sequence[Record], near: float | N
 
 
 def leaks(inputs: Inputs, near: float | None, out: Path | None) -> int:
-    """Compare every two inputs; prints a table, writes all leaks to `out`, and returns how many there are."""
+    """Compare every two inputs: print a table, write all leaks to `out`, return their number."""
     records: dict[str, list[Record]] = {}
     with reading_progress("data leaks", inputs.files) as advance:
         for source in inputs.sources:
@@ -94,8 +94,8 @@ def leaks(inputs: Inputs, near: float | None, out: Path | None) -> int:
     return len(found)
 
 
-def _prompts(source: Source, advance: object) -> list[Record]:
-    account = Account(advance=advance)  # type: ignore[arg-type]
+def _prompts(source: Source, advance: Callable[[int], None]) -> list[Record]:
+    account = Account(advance=advance)
     records = []
     for record in read_records([source], "prompts", account):
         account.keep(record)

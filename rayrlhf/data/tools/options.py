@@ -1,4 +1,4 @@
-"""What the tools are told: inputs, and settings written as `key=value` like those of the jobs."""
+"""Options of the tools: inputs, and settings written as `key=value`, like those of the jobs."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class ToolConfig(Config):
     decoding: Decoding = Decoding()
     max_rows: PositiveInt | None = None
     read_as: Kind | None = None
-    """`preferences`, `answers` or `prompts`; by default the most that the first input has."""
+    """`preferences`, `answers` or `prompts`; by default the richest kind that the first input has."""
     clean: Cleaning = Cleaning()
     augment: Augmentation | None = None
-    """Made negatives beside the pairs; for `pairs`."""
+    """Synthetic negatives to add; for `pairs` only."""
     template: Template | None = None
     """How `inspect` renders prompts; by default the tokenizer's chat template, or plain roles."""
     seed: int = Field(default=0, ge=0)
@@ -61,7 +61,7 @@ class _Sources(Config):
 def read_options(inputs: Sequence[str], settings: Sequence[str]) -> Inputs:
     """Inputs and `key=value` settings, checked. `hf:NAME` or `hf:NAME:SPLIT` is a Hugging Face data set.
 
-    Raises ConfigError for a setting that is not known, and DataError for an input that cannot be read.
+    Raises ConfigError for an unknown setting, and DataError for an input that cannot be read.
     """
     config = parse_config(ToolConfig, parse_overrides(settings), source="settings")
     common = config.model_dump(include={"format", "columns", "rules", "max_rows"})

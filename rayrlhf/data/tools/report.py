@@ -1,20 +1,18 @@
-"""The tables that every tool ends with."""
+"""The tables that tools print at their end."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.table import Table
 
 from rayrlhf.data.ingest.account import Account
 from rayrlhf.data.tools.statistics import Statistics
-
-console = Console(highlight=False, soft_wrap=True)
+from rayrlhf.metrics import console
 
 
 def print_account(account: Account, noun: str) -> None:
-    """Rows in, kept, rejected by reason; `noun` is what the rows became."""
+    """Rows in, kept, rejected by reason; `noun` names the records."""
     table = Table(title="rows", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -45,17 +43,17 @@ def print_statistics(statistics: Statistics) -> None:
     table.add_column("")
     for heading in ("min", "median", "mean", "p95", "max"):
         table.add_column(heading, justify="right")
-    for name, figures in statistics.lengths().items():
-        table.add_row(name, *(f"{value:,.0f}" for value in figures.values()))
+    for name, summary in statistics.lengths().items():
+        table.add_row(name, *(f"{value:,.0f}" for value in summary.values()))
     console.print(table)
     counts = statistics.languages()
     of = len(statistics.sample)
     shares = ", ".join(f"{name} {count / of:.1%}" for name, count in counts.most_common(8))
-    drawn = f" (of {of:,} drawn evenly)" if of < statistics.num_records else ""
-    console.print(f"languages: {shares}{drawn}")
+    sampled = f" (of a uniform sample of {of:,})" if of < statistics.num_records else ""
+    console.print(f"languages: {shares}{sampled}")
 
 
 def print_files(written: Mapping[str, str]) -> None:
-    """What lies where."""
+    """The files written, by name."""
     for what, path in written.items():
         console.print(f"{what}: {path}", markup=False)

@@ -1,4 +1,4 @@
-"""What a data set looks like: lengths and languages."""
+"""Statistics of a data set: lengths and languages."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from rayrlhf.data.templates.base import encode_texts
 
 PARTS = ("prompt", "answer", "rejected answer")
 SAMPLE = 2000
-"""Records whose tokens and languages are looked at, drawn evenly; characters are counted in all."""
+"""Records in the uniform sample for tokens and languages; characters are counted in all records."""
 
 
 class Statistics:
-    """Collects figures of records as they pass."""
+    """Collects statistics of a stream of records."""
 
     def __init__(self, tokenizer: Any = None, sample_size: int = SAMPLE) -> None:
         self._tokenizer, self._sample_size = tokenizer, sample_size
-        self._draw = random.Random(0)
+        self._rng = random.Random(0)
         self._chars = {part: array("Q") for part in PARTS}
         self.sample: list[Record] = []
         self.num_records = 0
 
     def add(self, record: Record) -> None:
-        """Count a record, and maybe keep it in the sample (Vitter 1985, algorithm R)."""
+        """Count a record and update the sample (reservoir sampling, Vitter 1985, algorithm R)."""
         for part, text in _parts(record):
             self._chars[part].append(len(text))
         self.num_records += 1
         if len(self.sample) < self._sample_size:
             self.sample.append(record)
-        elif (place := self._draw.randrange(self.num_records)) < self._sample_size:
+        elif (place := self._rng.randrange(self.num_records)) < self._sample_size:
             self.sample[place] = record
 
     def lengths(self) -> dict[str, dict[str, float]]:
-        """{"prompt, characters": {min, median, mean, p95, max}, …}; tokens too if there is a tokenizer."""
+        """{"prompt, characters": {min, median, mean, p95, max}, …}; also in tokens, if there is a tokenizer."""
         rows = {f"{part}, characters": np.array(counts) for part, counts in self._chars.items() if counts}
         if self._tokenizer is not None:
             for part in PARTS:

@@ -15,11 +15,11 @@ from rayrlhf.data.ingest.records import Preference, Record
 from rayrlhf.data.tokens.splits import split_of
 from rayrlhf.data.tools.options import Inputs
 from rayrlhf.data.tools.report import print_account, print_files, print_statistics
-from rayrlhf.data.tools.statistics import Statistics
+from rayrlhf.data.tools.statistics import SAMPLE, Statistics
 from rayrlhf.data.tools.writer import RecordWriter, write_lineage
 
 Rule = Callable[[Iterable[Record], Account], Iterator[Record]]
-"""Records in, those that stay out; the account is told of the others."""
+"""Records → those that stay; the others are counted in the account."""
 
 
 def transform(
@@ -29,17 +29,17 @@ def transform(
     outputs: Mapping[str, Path],
     output_of: Callable[[Record], str],
     tokenizer: Any = None,
-    sample_size: int | None = None,
+    sample_size: int = SAMPLE,
 ) -> Account:
     """Read all inputs, apply `rule`, write each record to the output that `output_of` names, and report.
 
-    Beside the first output lie the rejected rows and, for every output, its lineage. Without outputs it only reports.
+    Rejected rows are written next to the first output, and a lineage file next to each. Without outputs, only reports.
     """
     first = next(iter(outputs.values()), None)
     rejected = RejectedFile(first.with_name(f"{first.name}.rejected.jsonl")) if first else None
     if rejected:
         rejected.path.unlink(missing_ok=True)  # of an earlier run
-    statistics = Statistics(tokenizer, *([] if sample_size is None else [sample_size]))
+    statistics = Statistics(tokenizer, sample_size)
     with ExitStack() as stack:
         advance = stack.enter_context(reading_progress(f"data {command}", inputs.files))
         account = stack.enter_context(Account(inputs.config.clean.max_reject_share, rejected, advance=advance))
@@ -72,17 +72,17 @@ def transform(
 
 
 def convert(inputs: Inputs, out: Path) -> Account:
-    """All records under one schema; nothing is judged but what cannot be read."""
+    """All readable records in one schema, without cleaning."""
     return transform("convert", inputs, lambda records, _: iter(records), {"out": out}, lambda _: "out")
 
 
 def clean(inputs: Inputs, out: Path) -> Account:
-    """The records that the cleaning rules leave."""
+    """The records that pass the cleaning rules."""
     return transform("clean", inputs, inputs.config.clean.clean, {"out": out}, lambda _: "out")
 
 
 def pairs(inputs: Inputs, out: Path) -> Account:
-    """Pairs under the rule that the schema implies, texts as they are; with `augment`, made negatives too."""
+    """Pairs by the rules of the schema, without cleaning; with `augment`, synthetic negatives too."""
     if inputs.kind != "preferences":
         raise ConfigError(f"{inputs.sources[0].label}: rows of this schema give {inputs.kind}, not pairs")
     augmentation = inputs.config.augment
@@ -100,9 +100,9 @@ def pairs(inputs: Inputs, out: Path) -> Account:
 
 
 def split(inputs: Inputs, out: Path, shares: Mapping[str, float]) -> Account:
-    """One file for each share in the folder `out`; no prompt is in two of them."""
+    """One file per share in the folder `out`; no prompt is in two of them."""
     if out.suffix:
-        raise ConfigError(f"--out {out}: split writes several files, name a folder")
+        raise ConfigError(f"--out {out}: split writes several files; name a folder")
     if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) <= 0:
         raise ConfigError(f"--shares: {', '.join(f'{k}={v:g}' for k, v in shares.items())} do not add up to 1")
     names = list(shares)
@@ -115,5 +115,5 @@ def split(inputs: Inputs, out: Path, shares: Mapping[str, float]) -> Account:
 
 
 def stats(inputs: Inputs, tokenizer: Any, sample_size: int) -> Account:
-    """What is in the files, and what cleaning would leave; writes nothing."""
+    """Statistics of the files after cleaning; writes nothing."""
     return transform("stats", inputs, inputs.config.clean.clean, {}, lambda _: "", tokenizer, sample_size)

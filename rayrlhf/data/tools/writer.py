@@ -1,4 +1,4 @@
-"""Records as files: JSON lines or Parquet, each row with its lineage, and a lineage record of the whole file."""
+"""Writes records as JSON lines or Parquet, each row with its lineage, and a lineage file for the whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARQUET_BATCH = 2048
 def as_row(record: Record) -> dict[str, Any]:
     """A record as it is written: `{prompt, …}`, or `{messages}` for conversations, and where it comes from.
 
-    The readers take every such row, and find the same record in it.
+    Reading such a row gives the same record.
     """
     origin, prompt = record.origin, record.prompt
     row: dict[str, Any] = {} if origin.id is None else {"id": origin.id}
@@ -50,7 +50,7 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, str]]:
 
 
 class RecordWriter:
-    """Writes to a temporary file beside `path`, which takes its place when the block ends well."""
+    """Writes to a temporary file, which replaces `path` when the block ends without an error."""
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".jsonl", ".json", ".parquet"):
@@ -87,7 +87,7 @@ class RecordWriter:
 def write_lineage(
     out: Path, command: str, sources: Mapping[str, str | None], rules: Mapping[str, Any], account: Account
 ) -> Path:
-    """`OUT.lineage.json`: what the file was made from and how, and what became of every row."""
+    """Write `OUT.lineage.json`: sources, rules, and what became of every row. Returns its path."""
     path = out.with_name(f"{out.name}.lineage.json")
     content = {
         "rayrlhf": __version__,
@@ -103,12 +103,12 @@ def write_lineage(
 
 
 def _to_parquet(lines: Path, path: Path) -> None:
-    """JSON lines as Parquet. Columns are those of all rows together; ids are text, conversations lists of turns."""
+    """JSON lines → Parquet. Columns are the union over all rows; ids are text, conversations lists of turns."""
     import pyarrow
     import pyarrow.parquet
 
     if lines.stat().st_size == 0:
-        raise DataError(f"--out {path}: no row is left, and an empty Parquet file has no columns")
+        raise DataError(f"--out {path}: no row is left to write, and an empty Parquet file has no columns")
     schema = _schema(lines)
     new = path.with_name(f".{path.name}.parquet.new")
     try:

@@ -79,7 +79,7 @@ def test_a_configuration_without_a_preset_is_only_said_to_be_sound(tmp_path):
         ),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused_with_the_mend(changes, message):
+def test_settings_that_contradict_each_other_are_refused_with_the_fix(changes, message):
     with pytest.raises(ConfigError) as error:
         parse_config(PPOConfig, MINIMAL | changes, "x.yaml")
     assert message in str(error.value)

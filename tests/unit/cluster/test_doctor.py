@@ -1,4 +1,4 @@
-"""The doctor names what is wrong and the command that mends it. Facts are given, nothing is installed."""
+"""The doctor names what is wrong and the command that fixes it. Facts are given, nothing is installed."""
 
 import io
 import subprocess
@@ -35,7 +35,7 @@ def test_torchvision_next_to_cpu_torch_is_an_error_that_names_the_uninstall(stra
     check = doctor.check_torch({**CPU, stranger: "0.28.0"})
     assert check.status == "error"
     assert stranger in check.found
-    assert check.mend == "pip uninstall -y torchvision torchaudio torchcodec"
+    assert check.fix == "pip uninstall -y torchvision torchaudio torchcodec"
 
 
 def test_torchvision_next_to_cuda_torch_is_fine():
@@ -58,7 +58,7 @@ def test_both_vllm_distributions_at_once_are_an_error():
 def test_vllm_and_torch_of_different_kinds_are_an_error(versions, kind):
     check = doctor.check_vllm(versions)
     assert check.status == "error"
-    assert kind in check.mend
+    assert kind in check.fix
 
 
 def test_unmet_requirements_are_named_with_what_was_found():
@@ -91,7 +91,7 @@ def test_a_gpu_that_torch_cannot_use_is_a_warning():
 def test_a_shell_that_would_not_authenticate_is_told_what_to_export():
     check = doctor.check_ray_shell("token", "http://127.0.0.1:9000", {})
     assert check.status == "warn"
-    assert check.mend == "export RAY_AUTH_MODE=token RAY_API_SERVER_ADDRESS=http://127.0.0.1:9000"
+    assert check.fix == "export RAY_AUTH_MODE=token RAY_API_SERVER_ADDRESS=http://127.0.0.1:9000"
     assert doctor.check_ray_shell("token", "http://127.0.0.1:8265", {"RAY_AUTH_MODE": "token"}).status == "ok"
     assert doctor.check_ray_shell("disabled", "", {}).status == "ok"
 
@@ -102,7 +102,7 @@ def test_small_machines_are_told_so():
     assert [check_memory(gib * GIB).status for gib in (4, 7, 16)] == ["error", "warn", "ok"]
     small = check_shm(64 * 1024**2, 16 * GIB)  # docker's default
     assert small.status == "warn"
-    assert "--shm-size=5g" in small.mend
+    assert "--shm-size=5g" in small.fix
     assert check_shm(8 * GIB, 16 * GIB).status == "ok"
     assert check_shm(None, 16 * GIB).status == "ok"
 
@@ -127,10 +127,10 @@ def test_the_table_shows_every_check_and_says_whether_a_run_can_start():
     assert "make install" in output.getvalue()
 
 
-def test_every_check_that_is_not_ok_names_a_mend():
+def test_every_check_that_is_not_ok_names_a_fix():
     checks = doctor.run_checks()
     assert {check.name for check in checks} >= {"python", "torch", "vllm", "gpu", "memory", "ray cluster"}
-    assert all(check.mend for check in checks if check.status != "ok")
+    assert all(check.fix for check in checks if check.status != "ok")
 
 
 def test_importing_the_doctor_imports_neither_ray_nor_torch():

@@ -72,7 +72,7 @@ def test_too_few_cpus_name_the_settings_to_lower_largest_first():
     with pytest.raises(PlacementError) as error:
         check(roles, [{"CPU": 1}, {"CPU": 1}])
     assert str(error.value) == (
-        "needs 6 CPU, cluster has 2: lower sampler.num_workers (now 5 × 1 CPU), policy.num_cpus (now 1), "
+        "the run needs 6 CPU, the cluster has 2: lower sampler.num_workers (now 5 × 1 CPU), policy.num_cpus (now 1), "
         "or their num_cpus, or let roles share devices with placement.colocate, or add nodes to the cluster"
     )
 
@@ -81,14 +81,14 @@ def test_too_few_gpus_name_only_roles_that_take_gpus():
     with pytest.raises(PlacementError) as error:
         check(ROLES, [{"CPU": 64, "GPU": 1}])
     assert str(error.value).startswith(
-        "needs 2.5 GPU, cluster has 1: lower policy.num_workers (now 2 × 1 GPU), reference"
+        "the run needs 2.5 GPU, the cluster has 1: lower policy.num_workers (now 2 × 1 GPU), reference"
     )
     assert "sampler" not in str(error.value)
 
 
 def test_a_worker_that_fits_no_single_node_is_told_so():
     with pytest.raises(
-        PlacementError, match="a worker needs 3 CPU on one node, and no node of the cluster has that much"
+        PlacementError, match="a worker needs 3 CPU on one node, and no node of the cluster has as much"
     ):
         check({"policy": Resources(num_cpus=3)}, [{"CPU": 2}, {"CPU": 2}])
 

@@ -16,7 +16,7 @@ def test_every_rank_and_dtype_that_vllm_computes_is_taken(rank, on_gpu, dtype):
     VllmEngineConfig(dtype=dtype).check_adapters(config, adapters, on_gpu)
 
 
-def test_a_model_that_vllm_has_without_adapters_is_refused_with_the_mend():
+def test_a_model_that_vllm_has_without_adapters_is_refused_with_the_fix():
     adapters = Adapters(8, 16.0, ("transformer.h.0.attn.c_attn",))
     config = AutoConfig.for_model("gpt2", architectures=["GPT2LMHeadModel"])
     with pytest.raises(ConfigError, match=r"architecture GPT2LMHeadModel: set policy\.lora\.send=merged"):

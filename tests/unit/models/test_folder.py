@@ -94,7 +94,7 @@ def test_models_with_different_tokenizers_can_not_share_a_run(tiny_qwen2, tmp_pa
     texts = ["entirely different words make other merges " * 20]
     shape = ModelShape(vocab_size=300, hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=16)
     init_model_folder(other, shape, texts)
-    with pytest.raises(ModelFolderError, match="have different tokenizers; texts are exchanged as token ids"):
+    with pytest.raises(ModelFolderError, match="have different tokenizers; models exchange token ids"):
         check_same_vocabulary(tiny_qwen2, str(other))
 
 
@@ -152,7 +152,7 @@ def test_a_tokenizer_that_transformers_would_rebuild_is_refused(tmp_path):
     given = PreTrainedTokenizerFast(tokenizer_object=whole_words, eos_token="</s>", unk_token="<unk>")
     given.save_pretrained(tmp_path / "tokenizer")
     shape = ModelShape(hidden_size=32, num_layers=1, num_heads=1, num_kv_heads=1, intermediate_size=32)
-    with pytest.raises(ModelFolderError, match="transformers reads its tokenizer as Qwen2Tokenizer"):
+    with pytest.raises(ModelFolderError, match="transformers loads its tokenizer as Qwen2Tokenizer"):
         init_model_folder(tmp_path / "qwen2", shape, [], tmp_path / "tokenizer")
     assert not (tmp_path / "qwen2").exists()
     llama = shape.model_copy(update={"architecture": "llama"})

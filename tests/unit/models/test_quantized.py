@@ -1,7 +1,7 @@
 """Weights in 4 bits: what is refused where they cannot be, and how packed weights leave the training process.
 
 bitsandbytes packs on GPUs (tests/gpu does). Here a layer of bytes with one scale stands in for its packed layer: tested
-is how our code finds packed weights, unpacks them and leaves the quantiser's entries out.
+is how our code finds packed weights, unpacks them and leaves the quantizer's entries out.
 """
 
 import importlib.util
@@ -49,10 +49,10 @@ def test_a_model_with_transposed_weights_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("setting", "mend"), [({"sharding": "fsdp"}, "sharding to ddp"), ({"precision": "float32"}, "precision to auto")]
+    ("setting", "fix"), [({"sharding": "fsdp"}, "sharding to ddp"), ({"precision": "float32"}, "precision to auto")]
 )
-def test_what_contradicts_4_bits_is_refused_with_the_mend(setting, mend):
-    with pytest.raises(ConfigError, match=mend):
+def test_what_contradicts_4_bits_is_refused_with_the_fix(setting, fix):
+    with pytest.raises(ConfigError, match=fix):
         parse_config(TrainingConfig, {"lora": {"load_in_4bit": True}, **setting}, "x.yaml")
     assert not parse_config(TrainingConfig, {"lora": {}, **setting}, "x.yaml").load_in_4bit
     assert parse_config(TrainingConfig, {"lora": {"load_in_4bit": True}}, "x.yaml").load_in_4bit

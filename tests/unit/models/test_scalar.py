@@ -65,6 +65,6 @@ def test_statistics_are_stored_in_the_folder_and_read_back(model, tokenizer, tmp
     assert ScalarModel.load(str(tmp_path)).statistics == RewardStatistics(-1.5, 2.0)
 
 
-def test_normalised_scores_have_the_stored_mean_at_zero():
-    scores = RewardStatistics(mean=3.0, std=2.0).normalise(torch.tensor([3.0, 5.0, -1.0]))
+def test_normalized_scores_have_the_stored_mean_at_zero():
+    scores = RewardStatistics(mean=3.0, std=2.0).normalize(torch.tensor([3.0, 5.0, -1.0]))
     assert scores.tolist() == [0.0, 1.0, -2.0]

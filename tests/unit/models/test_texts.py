@@ -26,7 +26,7 @@ def test_every_string_of_every_good_row_is_read(name, content, texts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"), [('{"x": 5}\n', r"there is no text in it$"), ('{"x": "cut\n', r"line 1: truncated JSON")]
+    ("content", "problem"), [('{"x": 5}\n', r"the file holds no text$"), ('{"x": "cut\n', r"line 1: truncated JSON")]
 )
 def test_a_file_without_text_is_refused_with_its_first_bad_row(content, problem, tmp_path):
     with pytest.raises(DataError, match=problem):

@@ -75,7 +75,7 @@ def test_rows_longer_than_the_reference_reads_are_refused(make_config, tiny_qwen
     shape = ModelShape(hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=16, max_length=64)
     short = tmp_path / "short"
     init_model_folder(short, shape, tokenizer_folder=Path(tiny_qwen2))
-    with pytest.raises(ConfigError, match=r"data\.max_tokens is 96, but model .*short.* takes 64"):
+    with pytest.raises(ConfigError, match=r"data\.max_tokens is 96, but model .*short.* takes at most 64"):
         run_dpo(make_config(reference_model=str(short)))
     assert_nothing_started(tmp_path)
 

@@ -123,7 +123,7 @@ def test_4_bits_are_refused_for_roles_without_a_gpu(config, role):
         ),
     ],
 )
-def test_adapters_that_the_samplers_cannot_take_are_refused_with_the_mend(config, changes, message):
+def test_adapters_that_the_samplers_cannot_take_are_refused_with_the_fix(config, changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_inputs(config(**changes))
     assert "set policy.lora.send=merged" in str(caught.value)

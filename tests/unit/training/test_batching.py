@@ -1,7 +1,6 @@
 """Micro-batch plans: every row once, the same count on every rank, the bound kept."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,8 +66,3 @@ def test_epochs_differ_and_repeat_with_their_seed():
     first, again, second = (np.concatenate(epoch_batches(50, 8, seed)) for seed in ((1, 0), (1, 0), (1, 1)))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, second)
-
-
-@pytest.mark.parametrize(("num_rows", "sizes"), [(10, [4, 4]), (8, [4, 4]), (3, [3])])
-def test_drop_last_leaves_out_a_short_last_batch_but_never_the_only_one(num_rows, sizes):
-    assert [len(batch) for batch in epoch_batches(num_rows, 4, (0,), drop_last=True)] == sizes

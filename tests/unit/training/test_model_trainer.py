@@ -19,9 +19,9 @@ def make(total_steps: int = 10, **optimizer) -> ModelTrainer:
     return ModelTrainer(module, TrainingConfig(optimizer=OptimizerConfig(**optimizer)), total_steps, Ranks())
 
 
-def squared_error(trainee: ModelTrainer, targets: torch.Tensor = TARGETS):
+def squared_error(trainer: ModelTrainer, targets: torch.Tensor = TARGETS):
     def loss_of(rows: list[int]):
-        loss = 0.5 * ((trainee.module.weight.squeeze() - targets[rows]) ** 2).sum() / len(targets)
+        loss = 0.5 * ((trainer.module.weight.squeeze() - targets[rows]) ** 2).sum() / len(targets)
         return loss, {"loss": loss}
 
     return loss_of
@@ -63,8 +63,8 @@ def test_a_warm_up_longer_than_the_run_is_no_error():
 
 
 def test_the_optimizer_follows_the_schedule_and_reports_the_rate_it_used():
-    trainee = make(total_steps=4, learning_rate=0.1, schedule="linear")
-    rates = [trainee.step([[0, 1, 2]], squared_error(trainee)).shared["learning_rate"] for _ in range(4)]
+    trainer = make(total_steps=4, learning_rate=0.1, schedule="linear")
+    rates = [trainer.step([[0, 1, 2]], squared_error(trainer)).shared["learning_rate"] for _ in range(4)]
     assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
@@ -72,62 +72,62 @@ def test_the_optimizer_follows_the_schedule_and_reports_the_rate_it_used():
 
 
 def test_the_gradient_is_the_sum_over_micro_batches():
-    trainee = make(max_grad_norm=None)
-    report = trainee.step([[2], [0, 1]], squared_error(trainee))
+    trainer = make(max_grad_norm=None)
+    report = trainer.step([[2], [0, 1]], squared_error(trainer))
     assert report.shared["grad_norm"] == pytest.approx(3.0)  # |0 − mean target|
     assert report.partial["loss"] == pytest.approx((1 + 4 + 36) / 6)
 
 
 def test_an_empty_micro_batch_counts_nothing():
-    trainee, plain = make(), make()
-    report = trainee.step([[0, 1, 2], []], squared_error(trainee))
+    trainer, plain = make(), make()
+    report = trainer.step([[0, 1, 2], []], squared_error(trainer))
     wanted = plain.step([[0, 1, 2]], squared_error(plain))
     assert (report.partial, report.shared) == (wanted.partial, wanted.shared)
-    assert torch.equal(trainee.module.weight, plain.module.weight)
+    assert torch.equal(trainer.module.weight, plain.module.weight)
 
 
 def test_gradients_are_scaled_down_to_the_norm_and_reported_as_they_were():
-    trainee = make(max_grad_norm=0.5)
+    trainer = make(max_grad_norm=0.5)
     seen = []
-    trainee.optimizer.register_step_pre_hook(lambda *_: seen.append(trainee.module.weight.grad.item()))
-    report = trainee.step([[0, 1, 2]], squared_error(trainee))
+    trainer.optimizer.register_step_pre_hook(lambda *_: seen.append(trainer.module.weight.grad.item()))
+    report = trainer.step([[0, 1, 2]], squared_error(trainer))
     assert report.shared["grad_norm"] == pytest.approx(3.0)
     assert seen == [pytest.approx(-0.5, rel=1e-4)]
 
 
 def test_gradients_do_not_carry_over_to_the_next_step():
-    trainee = make(learning_rate=1e-12)
-    norms = [trainee.step([[0, 1, 2]], squared_error(trainee)).shared["grad_norm"] for _ in range(3)]
+    trainer = make(learning_rate=1e-12)
+    norms = [trainer.step([[0, 1, 2]], squared_error(trainer)).shared["grad_norm"] for _ in range(3)]
     assert norms == pytest.approx([3.0, 3.0, 3.0])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_skips_the_step_and_says_so(bad):
-    trainee = make(learning_rate=0.1)
-    trainee.step([[0, 1, 2]], squared_error(trainee))
-    before = trainee.module.weight.detach().clone()
-    momentum = trainee.optimizer.state[trainee.module.weight]["exp_avg"].clone()
-    report = trainee.step([[0, 1, 2]], squared_error(trainee, torch.tensor([1.0, bad, 6.0])))
+    trainer = make(learning_rate=0.1)
+    trainer.step([[0, 1, 2]], squared_error(trainer))
+    before = trainer.module.weight.detach().clone()
+    momentum = trainer.optimizer.state[trainer.module.weight]["exp_avg"].clone()
+    report = trainer.step([[0, 1, 2]], squared_error(trainer, torch.tensor([1.0, bad, 6.0])))
     assert report.shared["skipped_steps"] == 1.0
     assert not math.isfinite(report.shared["grad_norm"])
-    assert torch.equal(trainee.module.weight, before)
-    assert torch.equal(trainee.optimizer.state[trainee.module.weight]["exp_avg"], momentum)
-    after = trainee.step([[0, 1, 2]], squared_error(trainee))
+    assert torch.equal(trainer.module.weight, before)
+    assert torch.equal(trainer.optimizer.state[trainer.module.weight]["exp_avg"], momentum)
+    after = trainer.step([[0, 1, 2]], squared_error(trainer))
     assert after.shared["skipped_steps"] == 0.0
-    assert trainee.module.weight > before
+    assert trainer.module.weight > before
 
 
 def test_frozen_parameters_are_not_trained():
     module = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     module[0].requires_grad_(False)
-    trainee = ModelTrainer(module, TrainingConfig(optimizer=OptimizerConfig(learning_rate=0.1)), 1, Ranks())
+    trainer = ModelTrainer(module, TrainingConfig(optimizer=OptimizerConfig(learning_rate=0.1)), 1, Ranks())
     before = [parameter.detach().clone() for parameter in module.parameters()]
 
     def loss_of(rows):
-        loss = trainee.module(torch.ones(1, 1)).sum()
+        loss = trainer.module(torch.ones(1, 1)).sum()
         return loss, {}
 
-    trainee.step([[0]], loss_of)
+    trainer.step([[0]], loss_of)
     changed = [not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True)]
     assert changed == [False, False, True, True]
 
@@ -137,11 +137,11 @@ def test_reports_of_all_ranks_add_up_and_share_the_rest():
     assert StepReport.merge(reports) == {"loss": 1.5, "only": 3.0, "rate": 0.1}
 
 
-def test_a_restored_trainee_goes_on_as_if_it_had_never_stopped():
-    def run(trainee: ModelTrainer, steps: int) -> float:
+def test_a_restored_trainer_goes_on_as_if_it_had_never_stopped():
+    def run(trainer: ModelTrainer, steps: int) -> float:
         for _ in range(steps):
-            trainee.step([[0, 1, 2]], squared_error(trainee))
-        return trainee.module.weight.item()
+            trainer.step([[0, 1, 2]], squared_error(trainer))
+        return trainer.module.weight.item()
 
     straight = make(learning_rate=0.1, schedule="cosine")
     first = make(learning_rate=0.1, schedule="cosine")

@@ -90,7 +90,7 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     found["lora_reports"] = [lora.update(inputs.batch, rows, 0.8) for rows in MINIBATCHES]
     found["lora_reward_metrics"] = [lora_reward.train_step(rows) for rows in MINIBATCHES] + [lora_reward.evaluate()]
     found["lora_weights"] = exported(lora)
-    found["lora_adapters"] = {name: tensor.detach().clone() for name, tensor in lora.trainee.inner.adapters(whole)}
+    found["lora_adapters"] = {name: tensor.detach().clone() for name, tensor in lora.trainer.inner.adapters(whole)}
     found["lora_reward_weights"] = weights_of(lora_reward)
     lora.save(str(folder / "lora"))
     masters = config.model_copy(update={"parameters": "bfloat16"})
@@ -113,7 +113,7 @@ def exported(learner: PolicyLearner) -> dict[str, torch.Tensor]:
 
 
 def weights_of(worker: Any) -> dict[str, torch.Tensor]:
-    return {name: whole(p.detach()).clone() for name, p in worker.trainee.inner.named_parameters()}
+    return {name: whole(p.detach()).clone() for name, p in worker.trainer.inner.named_parameters()}
 
 
 def main(*arguments: str) -> None:

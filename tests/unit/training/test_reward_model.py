@@ -26,7 +26,7 @@ def make_worker(tokenizer, tiny_qwen2):
         config = TrainingConfig(optimizer=settings, max_tokens_per_microbatch=max_tokens)
         data = (CHOSEN, REJECTED)
         worker = RewardModelWorker(tiny_qwen2, tokenizer, config, loss or PairwiseLoss(), data, data, 50, Ranks())
-        torch.nn.init.normal_(worker.trainee.inner.model.score.weight, generator=torch.Generator().manual_seed(1))
+        torch.nn.init.normal_(worker.trainer.inner.model.score.weight, generator=torch.Generator().manual_seed(1))
         return worker
 
     return make
@@ -53,7 +53,7 @@ def test_the_longer_answer_baseline_counts_strictly_longer_chosen_answers(make_w
 
 def test_a_head_of_zeros_is_right_about_no_pair(make_worker):
     worker = make_worker()
-    torch.nn.init.zeros_(worker.trainee.inner.model.score.weight)
+    torch.nn.init.zeros_(worker.trainer.inner.model.score.weight)
     metrics = worker.evaluate()
     assert metrics["eval/accuracy"] == 0.0
     assert metrics["eval/loss"] == pytest.approx(np.log(2))
@@ -62,7 +62,7 @@ def test_a_head_of_zeros_is_right_about_no_pair(make_worker):
 def test_scores_are_those_of_each_sequence_alone(make_worker):
     worker = make_worker(max_tokens=20)
     chosen, rejected = worker._score_all((CHOSEN, REJECTED))
-    model = worker.trainee.inner
+    model = worker.trainer.inner
     for data, scores in ((CHOSEN, chosen), (REJECTED, rejected)):
         for row in range(len(data)):
             tokens = torch.from_numpy(data.padded([row]))
@@ -85,14 +85,14 @@ def test_neither_loss_nor_weights_depend_on_the_micro_batch_size(make_worker, ma
     whole, split = make_worker(), make_worker(max_tokens=max_tokens)
     one, other = whole.train_step(np.arange(4)), split.train_step(np.arange(4))
     assert other["reward_model/loss"] == pytest.approx(one["reward_model/loss"], rel=1e-6)
-    weights = dict(split.trainee.module.named_parameters())
-    for name, weight in whole.trainee.module.named_parameters():
+    weights = dict(split.trainer.module.named_parameters())
+    for name, weight in whole.trainer.module.named_parameters():
         assert (weights[name] - weight).abs().max() <= 2e-6 * max(1.0, weight.abs().max())
 
 
 def test_the_loss_falls_and_the_accuracy_rises_on_a_toy_set(make_worker):
     worker = make_worker(eps=1e-8, learning_rate=5e-3)
-    torch.nn.init.zeros_(worker.trainee.inner.model.score.weight)
+    torch.nn.init.zeros_(worker.trainer.inner.model.score.weight)
     for _ in range(15):
         worker.train_step(np.arange(4))
     metrics = worker.evaluate()
@@ -109,7 +109,7 @@ def test_saving_stores_mean_and_deviation_of_all_training_scores(make_worker, tm
     assert loaded.statistics.std == pytest.approx(scores.std(), rel=1e-6)
 
 
-def test_a_saved_reward_model_scores_rollouts_normalised(make_worker, tmp_path, make_rollouts):
+def test_a_saved_reward_model_scores_rollouts_normalized(make_worker, tmp_path, make_rollouts):
     worker = make_worker()
     worker.save(tmp_path, {"step": 0})
     rollouts = make_rollouts([(2, 3), (1, 1), (4, 2)])
@@ -117,17 +117,17 @@ def test_a_saved_reward_model_scores_rollouts_normalised(make_worker, tmp_path, 
         RewardModelScorer(str(tmp_path / "model"), "last", normalize, ScorerConfig(), Ranks())
         for normalize in (False, True)
     ]
-    raw, normalised = (scorer.score(rollouts) for scorer in scorers)
+    raw, normalized = (scorer.score(rollouts) for scorer in scorers)
     statistics: RewardStatistics = ScalarModel.load(str(tmp_path / "model")).statistics
-    order = np.argsort(raw.rows), np.argsort(normalised.rows)
+    order = np.argsort(raw.rows), np.argsort(normalized.rows)
     np.testing.assert_allclose(
-        normalised.values[order[1]], (raw.values[order[0]] - statistics.mean) / statistics.std, rtol=1e-4, atol=1e-5
+        normalized.values[order[1]], (raw.values[order[0]] - statistics.mean) / statistics.std, rtol=1e-4, atol=1e-5
     )
     assert raw.values.std() > 0
 
 
 def test_equal_scores_never_make_a_deviation_of_zero(make_worker):
     worker = make_worker()
-    torch.nn.init.zeros_(worker.trainee.inner.model.score.weight)
+    torch.nn.init.zeros_(worker.trainer.inner.model.score.weight)
     worker.before_save()
-    assert worker.trainee.inner.statistics == RewardStatistics(0.0, 1e-6)
+    assert worker.trainer.inner.statistics == RewardStatistics(0.0, 1e-6)

@@ -43,7 +43,7 @@ def make_worker(tokenizer, toy, tiny_qwen2):
 
 
 def weights_of(worker: SFTWorker) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in worker.trainee.module.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in worker.trainer.module.named_parameters()}
 
 
 # labels
@@ -104,7 +104,7 @@ def test_the_loss_is_the_mean_over_trained_tokens_of_the_whole_step(make_worker,
 def test_neither_loss_nor_weights_depend_on_the_micro_batch_size(make_worker, tiny_model, max_tokens):
     whole, split = make_worker(tiny_model), make_worker(tiny_model, max_tokens)
     rows = np.arange(len(PAIRS))
-    assert len(split.plan(split._train.lengths)) > 1
+    assert len(split.trainer.plan(split._train.lengths)) > 1
     one, other = whole.train_step(rows), split.train_step(rows)
     assert other["sft/loss"] == pytest.approx(one["sft/loss"], rel=1e-6)
     assert other["sft/grad_norm"] == pytest.approx(one["sft/grad_norm"], rel=1e-5)
@@ -137,8 +137,8 @@ def test_a_saved_policy_loads_in_transformers_with_the_same_logits(make_worker, 
     worker.save(tmp_path, {"step": 1})
     tokens = torch.from_numpy(toy.padded([0, 1]))
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded(tokens).logits, worker.trainee.inner.model(tokens).logits)
-    assert not torch.equal(loaded(tokens).logits, make_worker().trainee.inner.model(tokens).logits)
+    assert torch.equal(loaded(tokens).logits, worker.trainer.inner.model(tokens).logits)
+    assert not torch.equal(loaded(tokens).logits, make_worker().trainer.inner.model(tokens).logits)
 
 
 def test_a_restored_worker_goes_on_bit_for_bit(make_worker, tmp_path):
@@ -157,12 +157,8 @@ def test_a_restored_worker_goes_on_bit_for_bit(make_worker, tmp_path):
 def test_a_step_whose_loss_is_not_finite_is_skipped(make_worker):
     worker = make_worker()
     with torch.no_grad():
-        next(iter(worker.trainee.inner.blocks()[0].parameters()))[0, 0] = float("nan")
+        next(iter(worker.trainer.inner.blocks()[0].parameters()))[0, 0] = float("nan")
     before = weights_of(worker)
     assert worker.train_step(np.arange(2))["sft/skipped_steps"] == 1.0
     for name, weight in weights_of(worker).items():
         assert torch.equal(torch.nan_to_num(weight), torch.nan_to_num(before[name]))
-
-
-def test_the_worker_knows_its_rows(make_worker):
-    assert make_worker().num_rows == len(PAIRS)

@@ -18,15 +18,15 @@ def make(parameters: str = "bfloat16", **optimizer) -> ModelTrainer:
     return ModelTrainer(module, config, 100, Ranks())
 
 
-def run(trainee: ModelTrainer, steps: int) -> float:
+def run(trainer: ModelTrainer, steps: int) -> float:
     for _ in range(steps):
-        trainee.step([[0]], lambda rows: (-trainee.module.weight.float().sum(), {}))
-    return trainee.module.weight.item()
+        trainer.step([[0]], lambda rows: (-trainer.module.weight.float().sum(), {}))
+    return trainer.module.weight.item()
 
 
 def test_float32_parameters_are_stepped_themselves():
-    trainee = make("float32")
-    assert next(trainee.trained.parameters()) is trainee.module.weight
+    trainer = make("float32")
+    assert next(trainer.trained.parameters()) is trainer.module.weight
 
 
 def test_masters_learn_what_bfloat16_alone_loses():
@@ -39,36 +39,36 @@ def test_masters_learn_what_bfloat16_alone_loses():
         optimizer.step()
         optimizer.zero_grad()
     assert pure.weight.item() == 1.0
-    trainee = make(learning_rate=1e-3)
-    assert run(trainee, 1) == 1.0
-    assert next(trainee.trained.parameters()).item() == pytest.approx(1.001)
-    assert run(trainee, 9) == pytest.approx(1.0078125)
-    assert next(trainee.trained.parameters()).item() == pytest.approx(1.01, abs=1e-6)
-    assert trainee.module.weight.dtype == torch.bfloat16
+    trainer = make(learning_rate=1e-3)
+    assert run(trainer, 1) == 1.0
+    assert next(trainer.trained.parameters()).item() == pytest.approx(1.001)
+    assert run(trainer, 9) == pytest.approx(1.0078125)
+    assert next(trainer.trained.parameters()).item() == pytest.approx(1.01, abs=1e-6)
+    assert trainer.module.weight.dtype == torch.bfloat16
 
 
 def test_moments_are_float32():
-    trainee = make()
-    run(trainee, 1)
-    (state,) = trainee.optimizer.state.values()
+    trainer = make()
+    run(trainer, 1)
+    (state,) = trainer.optimizer.state.values()
     assert {state[name].dtype for name in ("exp_avg", "exp_avg_sq")} == {torch.float32}
 
 
 def test_micro_batches_are_added_up_in_float32():
-    trainee = make(max_grad_norm=None)
+    trainer = make(max_grad_norm=None)
     parts = [256.0, *[0.5] * 8]  # in bfloat16 256 + 0.5 is 256
-    report = trainee.step([[row] for row in range(9)], lambda rows: (parts[rows[0]] * trainee.module.weight.sum(), {}))
+    report = trainer.step([[row] for row in range(9)], lambda rows: (parts[rows[0]] * trainer.module.weight.sum(), {}))
     assert report.shared["grad_norm"] == 260.0
 
 
 def test_a_skipped_step_changes_neither_masters_nor_weights():
-    trainee = make(learning_rate=0.1)
-    run(trainee, 1)
-    before = [trainee.module.weight.item(), next(trainee.trained.parameters()).item()]
-    report = trainee.step([[0]], lambda rows: (trainee.module.weight.sum() * float("nan"), {}))
+    trainer = make(learning_rate=0.1)
+    run(trainer, 1)
+    before = [trainer.module.weight.item(), next(trainer.trained.parameters()).item()]
+    report = trainer.step([[0]], lambda rows: (trainer.module.weight.sum() * float("nan"), {}))
     assert report.shared["skipped_steps"] == 1.0
-    assert [trainee.module.weight.item(), next(trainee.trained.parameters()).item()] == before
-    assert run(trainee, 1) > before[0]
+    assert [trainer.module.weight.item(), next(trainer.trained.parameters()).item()] == before
+    assert run(trainer, 1) > before[0]
 
 
 def test_a_restored_run_goes_on_from_the_masters_bit_for_bit():
@@ -78,7 +78,7 @@ def test_a_restored_run_goes_on_from_the_masters_bit_for_bit():
     resumed.load_training_state(stopped.training_state())
     assert torch.equal(resumed.module.weight, stopped.module.weight)
     assert run(resumed, 6) == run(straight, 6)
-    (found,), (wanted,) = (list(trainee.trained.parameters()) for trainee in (resumed, straight))
+    (found,), (wanted,) = (list(trainer.trained.parameters()) for trainer in (resumed, straight))
     assert torch.equal(found, wanted)
     assert found.item() != found.bfloat16().item()  # the weight alone would not have been enough
 

@@ -119,8 +119,8 @@ def test_neither_loss_nor_weights_depend_on_the_micro_batch_size(tiny_qwen2, bat
         one, other = whole.update(batch, rows, 1.0), split.update(batch, rows, 1.0)
         for name, value in one.partial.items():
             assert other.partial[name] == pytest.approx(value, rel=1e-5, abs=1e-6)
-    weights = dict(split.trainee.module.named_parameters())
-    for name, weight in whole.trainee.module.named_parameters():
+    weights = dict(split.trainer.module.named_parameters())
+    for name, weight in whole.trainer.module.named_parameters():
         assert (weights[name] - weight).abs().max() <= 2e-6 * max(1.0, weight.abs().max())
 
 
@@ -163,7 +163,7 @@ def test_a_saved_learner_loads_in_transformers_with_the_same_logits(tiny_model, 
     learner.save(str(tmp_path))
     tokens = torch.from_numpy(tokens_of(batch.rollouts))
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert torch.equal(loaded(tokens).logits, learner.trainee.inner.model(tokens).logits)
+    assert torch.equal(loaded(tokens).logits, learner.trainer.inner.model(tokens).logits)
 
 
 # the critic
@@ -194,8 +194,8 @@ def test_the_critics_step_does_not_depend_on_the_micro_batch_size(reward_model, 
     one, other = whole.update(batch, ALL), split.update(batch, ALL)
     for name, value in one.partial.items():
         assert other.partial[name] == pytest.approx(value, rel=1e-5)
-    weights = dict(split.trainee.module.named_parameters())
-    for name, weight in whole.trainee.module.named_parameters():
+    weights = dict(split.trainer.module.named_parameters())
+    for name, weight in whole.trainer.module.named_parameters():
         assert (weights[name] - weight).abs().max() <= 2e-6 * max(1.0, weight.abs().max())
 
 
@@ -220,9 +220,9 @@ def test_a_critic_that_starts_from_a_critic_is_not_scaled_again(reward_model, tm
     first = critic(reward_model)
     first.save(str(tmp_path / "critic"))
     second = critic(str(tmp_path / "critic"))
-    assert torch.equal(first.trainee.inner.model.score.weight, second.trainee.inner.model.score.weight)
+    assert torch.equal(first.trainer.inner.model.score.weight, second.trainer.inner.model.score.weight)
     unscaled = ScalarModel.load(reward_model).model.score.weight
-    assert torch.allclose(first.trainee.inner.model.score.weight * 4.0, unscaled)
+    assert torch.allclose(first.trainer.inner.model.score.weight * 4.0, unscaled)
 
 
 # a critic that is not PPO's

@@ -39,7 +39,7 @@ def reward_worker(model: str, tokenizer: Any, **settings) -> RewardModelWorker:
 
 
 def parameters_of(worker: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in worker.trainee.inner.named_parameters()}
+    return {name: p.detach().clone() for name, p in worker.trainer.inner.named_parameters()}
 
 
 def changed(worker: Any, before: dict[str, torch.Tensor]) -> set[str]:
@@ -66,8 +66,8 @@ def test_sft_with_adapters_learns_and_changes_nothing_else(tiny_model, tokenizer
         worker.train_step(ALL)
     assert worker.evaluate()["eval/loss"] < 0.95 * first
     assert changed(worker, before) == {name for name in before if "lora_" in name}
-    held = {id(p) for group in worker.trainee.optimizer.param_groups for p in group["params"]}
-    named = dict(worker.trainee.inner.named_parameters())
+    held = {id(p) for group in worker.trainer.optimizer.param_groups for p in group["params"]}
+    named = dict(worker.trainer.inner.named_parameters())
     assert held == {id(p) for name, p in named.items() if "lora_" in name}
 
 
@@ -125,9 +125,9 @@ def test_a_learner_saves_the_merged_model_and_its_adapter(tiny_model, batch, tmp
     learner.update(batch, ALL, 1.0)
     learner.save(str(tmp_path))
     tokens = torch.from_numpy(tokens_of(batch.rollouts))
-    learner.trainee.module.eval()
+    learner.trainer.module.eval()
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
-    torch.testing.assert_close(loaded(tokens).logits, learner.trainee.inner.model(tokens).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(loaded(tokens).logits, learner.trainer.inner.model(tokens).logits, rtol=0, atol=1e-5)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
@@ -158,7 +158,7 @@ def test_a_restored_worker_goes_on_bit_for_bit(make, settings, tiny_qwen2, token
     for _ in range(2):
         assert resumed.train_step(ALL) == straight.train_step(ALL)
     assert changed(resumed, parameters_of(straight)) == set()
-    masters = zip(resumed.trainee.trained.parameters(), straight.trainee.trained.parameters(), strict=True)
+    masters = zip(resumed.trainer.trained.parameters(), straight.trainer.trained.parameters(), strict=True)
     assert all(torch.equal(found, wanted) for found, wanted in masters)
 
 
@@ -192,7 +192,7 @@ def test_steps_ranks_and_runs_draw_different_dropout():
 
 
 def test_the_state_of_a_run_with_adapters_holds_no_frozen_weight(tiny_qwen2, tokenizer):
-    state = sft_worker(tiny_qwen2, tokenizer, lora=LORA).trainee.training_state()
+    state = sft_worker(tiny_qwen2, tokenizer, lora=LORA).trainer.training_state()
     assert state["trained"]
     assert all("lora_" in name for name in state["trained"])
 
@@ -208,7 +208,7 @@ def test_a_bfloat16_policy_learns_and_is_saved_as_bfloat16(tiny_qwen2, tokenizer
     assert worker.evaluate()["eval/loss"] < 0.8 * first
     worker.save(tmp_path, {"step": 8})
     loaded = Policy.load(str(tmp_path / "model"), torch.bfloat16)
-    for (_, found), (_, wanted) in zip(loaded.weights(), worker.trainee.inner.weights(), strict=True):
+    for (_, found), (_, wanted) in zip(loaded.weights(), worker.trainer.inner.weights(), strict=True):
         assert found.dtype == wanted.dtype == torch.bfloat16
         assert torch.equal(found, wanted)
 
@@ -227,7 +227,7 @@ def test_a_bfloat16_critic_values_in_float32_numbers(tiny_qwen2, batch):
     learner = CriticLearner(tiny_qwen2, config(parameters="bfloat16"), PPO(), 50, True, Ranks())
     learner.update(batch, ALL)
     assert in_order(learner.values(batch.rollouts)).dtype == np.float32
-    assert learner.trainee.inner.model.score.weight.any()
+    assert learner.trainer.inner.model.score.weight.any()
 
 
 # recomputed activations
@@ -241,16 +241,16 @@ def test_recomputed_activations_change_neither_loss_nor_gradient(make, settings,
     passes = count_layer_passes(recomputing)
     gradients: list[dict[str, torch.Tensor]] = []
     for worker in (plain, recomputing):
-        if isinstance(worker.trainee.inner, ScalarModel):
-            torch.nn.init.normal_(worker.trainee.inner.model.score.weight, generator=torch.Generator().manual_seed(1))
+        if isinstance(worker.trainer.inner, ScalarModel):
+            torch.nn.init.normal_(worker.trainer.inner.model.score.weight, generator=torch.Generator().manual_seed(1))
         seen: dict[str, torch.Tensor] = {}
         gradients.append(seen)
 
         def keep(*_, worker=worker, seen=seen) -> None:
-            named = worker.trainee.inner.named_parameters()
+            named = worker.trainer.inner.named_parameters()
             seen.update({name: p.grad.clone() for name, p in named if p.grad is not None})
 
-        worker.trainee.optimizer.register_step_pre_hook(keep)
+        worker.trainer.optimizer.register_step_pre_hook(keep)
     one, other = plain.train_step(ALL), recomputing.train_step(ALL)
     assert len(passes) == 2  # forward, and once more in the backward pass
     assert other == pytest.approx(one, rel=1e-6)
@@ -262,5 +262,5 @@ def test_recomputed_activations_change_neither_loss_nor_gradient(make, settings,
 def count_layer_passes(worker: Any) -> list[None]:
     """A list that grows by one with each pass through the first layer's MLP."""
     passes: list[None] = []
-    worker.trainee.inner.blocks()[0].mlp.register_forward_pre_hook(lambda *_: passes.append(None))
+    worker.trainer.inner.blocks()[0].mlp.register_forward_pre_hook(lambda *_: passes.append(None))
     return passes

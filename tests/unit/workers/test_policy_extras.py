@@ -43,7 +43,7 @@ def idle(batch):
 
 
 def weights(worker) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in worker.trainee.state_dict().items()}
+    return {name: value.clone() for name, value in worker.trainer.state_dict().items()}
 
 
 def test_with_nothing_else_to_learn_ptx_is_sft_with_its_weight(tiny_qwen2, tokenizer, idle):

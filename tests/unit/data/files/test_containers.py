@@ -98,7 +98,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         "UTF-16 without a byte order mark": text.encode("utf-16-le"),
         "compressed with gzip: unpack it": gzip.compress(text.encode()),
         "a ZIP archive or a spreadsheet: unpack it, or save it as CSV": archive.read_bytes(),
-        "neither JSON lines, a JSON array, CSV, Parquet nor a chat in plain text; name it .txt": b"just text",
+        "not JSON lines, a JSON array, CSV, Parquet or a plain-text chat; name it .txt": b"just text",
     }
     path = tmp_path / "rows"
     for message, content in contents.items():
@@ -145,7 +145,7 @@ def test_a_quote_that_is_never_closed_costs_its_line_and_no_other(file):
     found = reasons(file('a,b\n1,2\n"open,2\n3,4\n5,6\n', "rows.csv"))
     ((place, (reason, detail)),) = (row for row in found if isinstance(row[1], tuple))
     assert (place, reason) == (3, "malformed row")
-    assert detail == "a quoted cell that begins here has no end; quotes inside a quoted cell are written twice"
+    assert detail == "a quoted cell that begins here is never closed; double the quotes inside a quoted cell"
     assert [row for row in found if isinstance(row[1], dict)] == [
         (2, {"a": "1", "b": "2"}),
         (4, {"a": "3", "b": "4"}),
@@ -193,7 +193,7 @@ def test_an_index_column_without_a_name_is_a_column_like_others(file):
     [
         (b"a,b,a\n1,2,3\n", "line 1: the header names 'a' twice"),
         (b"\n\na,b\xff\n1,2\n", "line 3: the header cannot be read: line 3: byte 3 of the line (0xff) is not utf-8"),
-        (b'a,"b\n1,2\n', "line 1: the header cannot be read: a quoted cell that begins here has no end"),
+        (b'a,"b\n1,2\n', "line 1: the header cannot be read: a quoted cell that begins here is never closed"),
         (b"a,b\r1,2\r", "line 1: the header cannot be read: new-line character seen in unquoted field"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from rayrlhf.data.ingest.account import Account, DataError
-from rayrlhf.data.ingest.reader import default_kind, read_records, recognise
+from rayrlhf.data.ingest.reader import default_kind, read_records, recognize
 from rayrlhf.data.ingest.records import Answer, Origin, Preference, PromptText, Record
 from rayrlhf.data.ingest.sources import Source
 
@@ -78,7 +78,7 @@ def test_every_record_says_where_it_comes_from(file, read):
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, Answer(PromptText.of("a"), "b")),
     ],
 )
-def test_a_schema_with_an_answer_is_recognised_by_its_keys(file, read, row, answer):
+def test_a_schema_with_an_answer_is_recognized_by_its_keys(file, read, row, answer):
     assert read(file([row])).records == [answer]
 
 
@@ -88,9 +88,9 @@ def test_schemas_without_answers_give_prompts(file, read, row):
 
 
 def test_prompts_where_answers_are_needed_are_an_error_that_names_the_schema(file, read):
-    with pytest.raises(DataError, match="'prompt_only' rows have not an answer to learn"):
+    with pytest.raises(DataError, match="'prompt_only' rows have no answer to train on"):
         read(file([{"prompt": "a"}]), "answers")
-    with pytest.raises(DataError, match="'prompt_completion' rows have not a better and a worse answer"):
+    with pytest.raises(DataError, match="'prompt_completion' rows have no chosen/rejected pair"):
         read(file(ROWS), "preferences")
 
 
@@ -102,7 +102,7 @@ def test_the_default_kind_is_the_richest_that_the_schema_gives(file):
 
 def test_the_format_is_the_one_that_most_of_the_first_rows_have(file, read):
     rows = [{"prompt": "lonely"}, PAIR, "no object", PAIR]
-    assert recognise(source_of(path=file(rows))).name == "preference_pair"
+    assert recognize(source_of(path=file(rows))).name == "preference_pair"
     done = read(file(rows), "preferences")
     assert done.reasons == [(1, "missing column: chosen"), (3, "malformed row")]
     assert done.account.kept == 2
@@ -293,8 +293,8 @@ def test_a_row_without_a_mapped_column_is_rejected_and_one_that_is_no_mapping_to
 
 def test_a_map_decides_between_schemas_that_the_row_has_both(file, read):
     rows = [{"question": "q", "answer": "a", "topic": "t"}]
-    assert recognise(source_of(path=file(rows))).name == "question_answer"
-    assert recognise(source_of(path=file(rows), columns={"prompt": "topic"})).name == "prompt_only"
+    assert recognize(source_of(path=file(rows))).name == "question_answer"
+    assert recognize(source_of(path=file(rows), columns={"prompt": "topic"})).name == "prompt_only"
 
 
 @pytest.mark.parametrize("settings", [{}, {"format": "prompt_only"}])

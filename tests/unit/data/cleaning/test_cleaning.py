@@ -38,7 +38,7 @@ def test_prompts_and_answers_with_nothing_to_read_go(text, reason_for):
 
 def test_an_answer_of_invisible_characters_is_told_from_none_at_all(clean):
     _, why = clean([answer("\u200b", 1), answer("", 2)])
-    assert why == [(1, "empty answer", "nothing in it can be seen"), (2, "empty answer", "")]
+    assert why == [(1, "empty answer", "it has no visible character"), (2, "empty answer", "")]
 
 
 def test_a_conversation_that_ends_with_nothing_asked_is_an_empty_prompt(reason_for):

@@ -1,4 +1,4 @@
-"""The files of the four systems: each is recognised, no row goes missing, and published pairs come out again.
+"""The files of the four systems: each is recognized, no row goes missing, and published pairs come out again.
 
 Oracles read the raw files with Python's own json and csv.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rayrlhf.data.ingest.reader import default_kind, recognise
+from rayrlhf.data.ingest.reader import default_kind, recognize
 from rayrlhf.data.ingest.records import Message, PromptText
 from rayrlhf.data.ingest.sources import FileSource
 
-SHARED = Path(__file__).parents[3] / "../shared/data"
+SHARED = Path(__file__).parents[4] / "../shared/data"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not on this machine")
 
 TLDR = {"columns": {"prompt": "context", "completion": "sample"}}
@@ -51,11 +51,11 @@ def raw(name) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_is_recognised_and_all_its_rows_are_accounted_for(read, name):
+def test_every_file_is_recognized_and_all_its_rows_are_accounted_for(read, name):
     settings = TLDR if "tldr" in name else {}
     source = FileSource(path=str(SHARED / name), **settings)
     kind = default_kind(source)
-    assert (recognise(source).name, kind) == FILES[name][:2]
+    assert (recognize(source).name, kind) == FILES[name][:2]
     done = read(SHARED / name, kind, **settings)
     assert done.account.rows == FILES[name][2]
     if name != "vaiv/rm/conversation_score_final.json":

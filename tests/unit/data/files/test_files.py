@@ -164,13 +164,13 @@ def test_a_truncated_array_keeps_what_is_whole_and_counts_the_last_row(scratch, 
     ("text", "message"),
     [
         ('[{"a": 1},\n{"a": }\n, {"a": 2}]', "line 2: not valid JSON: Expecting value"),
-        ('[{"a": 1}\n\n{"a": 2}]', "line 3: not valid JSON: expected a comma between two rows"),
+        ('[{"a": 1}\n\n{"a": 2}]', "line 3: not valid JSON: expected a comma between rows"),
         ('[{"a": 1},\n{"a": "x\ny"}]', "line 2: not valid JSON: Invalid control character"),
         ('[\n{"a": tru}]', "line 2: not valid JSON: Expecting value"),
-        ('[{"a": 1}]\n\n[{"a": 2}]', "line 3: not valid JSON: something follows the end of the array"),
-        ('[{"a": 1}]' + " " * 50 + "x", "line 1: not valid JSON: something follows the end of the array"),
+        ('[{"a": 1}]\n\n[{"a": 2}]', "line 3: not valid JSON: text after the end of the array"),
+        ('[{"a": 1}]' + " " * 50 + "x", "line 1: not valid JSON: text after the end of the array"),
         ('[{"a": 1},\n' + "[" * 5000, "line 2: not valid JSON: nested too deeply"),
-        ('[{"a": 1},\n{"a": ' + "1" * 5000 + "}]", "line 2: not valid JSON: a number has thousands of digits"),
+        ('[{"a": 1},\n{"a": ' + "1" * 5000 + "}]", "line 2: not valid JSON: a number has too many digits"),
     ],
 )
 def test_a_mistake_in_an_array_is_an_error_with_its_line(tmp_path, text, message, chunk_bytes):
@@ -238,7 +238,7 @@ def test_old_korean_files_are_read_by_the_name_of_their_encoding(tmp_path, name)
 
 @pytest.mark.parametrize("name", ["utf-16", "utf-32", "utf-7", "base64", "rot13", "no-such-thing", "punycode"])
 def test_encodings_that_hide_line_breaks_are_refused(name):
-    with pytest.raises(ValidationError, match=r"convert the file to UTF-8|no encoding of text that Python knows"):
+    with pytest.raises(ValidationError, match=r"convert the file to UTF-8|not a text encoding that Python knows"):
         Decoding(encoding=name)
 
 

@@ -264,7 +264,7 @@ def test_an_account_comes_back_from_its_values(rejected, num_kept):
     keep_rows(account, num_kept)
     for reason, count in rejected.items():
         read_bad_rows(account, count, reason)
-    account.notes["mended"] = 2
+    account.notes["fixed"] = 2
     content = json.loads(json.dumps(account.as_dict()))
     again = Account.from_dict(content)
     assert again.as_dict() == content

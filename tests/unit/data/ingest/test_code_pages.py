@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.ingest.code_pages import lost_characters, wrong_code_page
+from rayrlhf.data.ingest.code_pages import wrong_code_page
 
 KOREAN = [
     "안녕하세요",
@@ -91,7 +91,7 @@ def test_korean_cp949_read_as_a_western_code_page_is_found_and_read_again(text, 
 @pytest.mark.parametrize("text", KOREAN)
 def test_korean_utf8_read_as_cp949_is_found(text):
     found = wrong_code_page(text.encode().decode("cp949", errors="replace"))
-    assert found == "UTF-8 read as cp949, and characters were lost by it"
+    assert found == "UTF-8 read as cp949, with characters lost"
 
 
 def test_korean_utf8_that_cp949_could_read_without_losses_is_read_again():
@@ -101,7 +101,7 @@ def test_korean_utf8_that_cp949_could_read_without_losses_is_read_again():
 
 def test_losses_that_were_written_as_question_marks_are_seen_through():
     damaged = KOREAN[0].encode().decode("cp949", errors="replace").replace("\ufffd", "?")
-    assert wrong_code_page(damaged) == "UTF-8 read as cp949, and characters were lost by it"
+    assert wrong_code_page(damaged) == "UTF-8 read as cp949, with characters lost"
 
 
 def test_damage_to_a_part_of_healthy_text_is_found():
@@ -124,8 +124,5 @@ def test_any_text_is_judged_without_an_error_and_always_alike(text):
     assert wrong_code_page(text) == wrong_code_page(text)
 
 
-def test_lost_characters_are_counted_and_are_no_wrong_code_page():
-    text = "유지합니다.\ufffd\n2. 역동적인\ufffd\ufffd 성격"
-    assert lost_characters(text) == 3
-    assert wrong_code_page(text) is None
-    assert lost_characters("안녕") == 0
+def test_lost_characters_are_no_wrong_code_page():
+    assert wrong_code_page("유지합니다.\ufffd\n2. 역동적인\ufffd\ufffd 성격") is None

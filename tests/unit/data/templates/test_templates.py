@@ -12,7 +12,7 @@ from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Message, PromptText
 from rayrlhf.data.templates import ChatTemplate, CustomTemplate, KochatgptTemplate, KullmTemplate, Template
 
-SHARED = Path(__file__).parents[3] / "../shared/data"
+SHARED = Path(__file__).parents[4] / "../shared/data"
 KULLM_FILE = SHARED / "vaiv/templates/kullm.json"
 KOGPT2 = SHARED / "tokenizer_kogpt2_v1"
 QUESTION = "불고기용 고기는 한우가 좋나요?"
@@ -179,11 +179,11 @@ def test_a_tokenizer_without_chat_template_can_be_given_one(tokenizer, monkeypat
 def test_a_conversation_that_a_chat_template_refuses_is_rejected(jinja, problem, tokenizer, monkeypatch):
     with pytest.raises(Rejected) as refusal:
         ChatTemplate(jinja=jinja).encode(CONVERSATION, tokenizer)
-    assert re.match(rf"template\.jinja cannot write this conversation: .*{problem}", refusal.value.detail)
+    assert re.match(rf"template\.jinja cannot render this conversation: .*{problem}", refusal.value.detail)
     monkeypatch.setattr(tokenizer, "chat_template", jinja)
     with pytest.raises(Rejected) as refusal:
         ChatTemplate().encode(CONVERSATION, tokenizer)
-    assert re.match(rf"the tokenizer's chat template cannot write .*{problem}", refusal.value.detail)
+    assert re.match(rf"the tokenizer's chat template cannot render .*{problem}", refusal.value.detail)
 
 
 # KoGPT2, which writes no newline at all
@@ -224,13 +224,13 @@ def test_a_template_may_be_named_by_its_kind_alone():
 
 
 def test_a_custom_template_without_prompt_is_told_where_to_write_it():
-    with pytest.raises(ConfigError, match=r"template.text: write \{prompt\} where the prompt goes"):
+    with pytest.raises(ConfigError, match=r"template.text: put \{prompt\} where the prompt goes"):
         parse_config(Holder, {"template": {"kind": "custom", "text": "no place"}}, "here")
 
 
 @pytest.mark.parametrize("text", ["only {prompt}", "only {input}"])
 def test_a_variant_with_input_without_a_place_for_either_is_told_so(text):
-    with pytest.raises(ConfigError, match=r"template.text_with_input: write \{prompt\} and \{input\} where they go"):
+    with pytest.raises(ConfigError, match=r"template.text_with_input: put \{prompt\} and \{input\} where they go"):
         parse_config(Holder, {"template": {"kind": "custom", "text": "{prompt}", "text_with_input": text}}, "here")
 
 

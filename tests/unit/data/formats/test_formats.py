@@ -8,12 +8,12 @@ import pytest
 
 from rayrlhf.data.formats import FORMATS
 from rayrlhf.data.ingest.account import DataError
-from rayrlhf.data.ingest.reader import recognise
+from rayrlhf.data.ingest.reader import recognize
 from rayrlhf.data.ingest.records import Answer, Kind, Preference, PromptText, Record
 from rayrlhf.data.ingest.sources import FileSource
 
 KINDS: tuple[Kind, ...] = ("preferences", "answers", "prompts")
-NEEDED = {"preferences": "a better and a worse answer", "answers": "an answer to learn", "prompts": "a prompt"}
+NEEDED = {"preferences": "chosen/rejected pair", "answers": "answer to train on", "prompts": "prompt"}
 USER, BOT = {"role": "user", "content": "질문"}, {"role": "assistant", "content": "답"}
 SCORES = {"response1": "낮음", "scores1": [3] * 6, "sum1": 18, "response2": "높음", "scores2": [4] * 6, "sum2": 24}
 
@@ -108,10 +108,10 @@ def test_there_is_a_row_for_every_format():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_is_recognised_among_all_formats_and_gives_what_it_holds(file, read, name):
+def test_a_row_is_recognized_among_all_formats_and_gives_what_it_holds(file, read, name):
     row, prompt, pairs, answers = ROWS[name]
     path = file([row])
-    assert recognise(FileSource(path=path)).name == name
+    assert recognize(FileSource(path=path)).name == name
     asked = PromptText.of(prompt)
     assert read(path, "prompts").records == [Record(asked)]
     if pairs is not None:
@@ -127,7 +127,7 @@ def test_a_format_gives_what_it_says_and_refuses_the_rest(file, read, row_format
     assert row_format.gives == tuple(kind for kind in KINDS if held[kind])
     for kind in KINDS:
         if not held[kind]:
-            with pytest.raises(DataError, match=f"'{row_format.name}' rows have not {NEEDED[kind]}"):
+            with pytest.raises(DataError, match=f"'{row_format.name}' rows have no {NEEDED[kind]}"):
                 read(file([row]), kind)
 
 
@@ -157,12 +157,12 @@ def test_a_row_without_one_of_its_columns_is_rejected_and_named(file, read, name
         assert done.account.kept == 2
         assert done.reasons in (
             [(2, f"missing column: {column}"), (3, f"missing column: {column}")],
-            [(2, f"another schema: {recognise_row(less)}"), (3, f"another schema: {recognise_row(less)}")],
+            [(2, f"another schema: {recognize_row(less)}"), (3, f"another schema: {recognize_row(less)}")],
         )
 
 
-def recognise_row(row) -> str | None:
-    return next((row_format.name for row_format in FORMATS if row_format.recognises(row)), None)
+def recognize_row(row) -> str | None:
+    return next((row_format.name for row_format in FORMATS if row_format.recognizes(row)), None)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -15,7 +15,7 @@ from rayrlhf.data.templates.base import encode_texts
 from rayrlhf.data.tokens.tokenise import PromptLimit, SequenceLimit, tokenize
 from rayrlhf.models import load_tokenizer
 
-KOGPT2 = Path(__file__).parents[3] / "../shared/data/tokenizer_kogpt2_v1"
+KOGPT2 = Path(__file__).parents[4] / "../shared/data/tokenizer_kogpt2_v1"
 TEMPLATE = CustomTemplate(text="{prompt}")
 KOREAN = "불고기용 고기는 한우가 좋나요?"
 ANY_TEXT = st.one_of(st.text(max_size=40), st.text("가나다 \nab<|endof>\u200b🙂é", max_size=40))

@@ -121,7 +121,7 @@ def test_a_ranking_that_could_mean_two_things_stops_with_its_place_and_the_setti
     path = file([row, row | {"completions": ["a", "b", "c"], "ranking": [2, 3, 1]}])
     with pytest.raises(DataError) as error:
         read(path, "preferences")
-    assert str(error.value).startswith(f"{path}, line 2: ranking [1, 2, 0] means one thing as an order")
+    assert str(error.value).startswith(f"{path}, line 2: ranking [1, 2, 0] is ambiguous: an order")
     assert "rules.ranking_is" in str(error.value)
     done = read(path, "preferences", rules={"ranking_is": "rank", "ranking": "best_vs_rest"})
     assert [record.answers for record in done.records[3:]] == [("c", "a"), ("c", "b")]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayrlhf.data.ingest.reader import recognise
+from rayrlhf.data.ingest.reader import recognize
 from rayrlhf.data.ingest.records import Answer, Message, Preference, PromptText, Record
 from rayrlhf.data.ingest.sources import FileSource
 
@@ -96,7 +96,7 @@ def test_a_role_nobody_knows_is_told_with_its_place(file, read):
 def test_plain_text_chats_are_chats(file, read):
     text = "<<start conversation>>\n<사람>: 1\n<챗봇>: 2\n<사람>: 3\n<챗봇>: 4\n<<start conversation>>\n<사람>: 5\n"
     path = file(text, "chats.jsonl")
-    assert recognise(FileSource(path=path)).name == "chat"
+    assert recognize(FileSource(path=path)).name == "chat"
     done = read(path)
     assert done.records == [Answer(asked("user: 1", "assistant: 2", "user: 3"), "4")]
     assert done.reasons == [(6, "no answer at the end")]
@@ -140,7 +140,7 @@ def test_pairs_of_chats_in_any_shape_are_one_preference(file, read, row, in_a_ta
         path = file(text, "rows.tsv")
     else:
         path = file([row])
-    assert recognise(FileSource(path=path)).name == "chat_pair"
+    assert recognize(FileSource(path=path)).name == "chat_pair"
     assert read(path, "preferences").records == WANTED
     assert read(path, "answers").records == [Answer(PROMPT, "good")]
     assert read(path, "prompts").records == [Record(PROMPT)]
@@ -187,7 +187,7 @@ def test_an_answer_that_is_json_itself_stays_an_answer(file, read, answer):
     row = {"prompt": turns("user: q"), "chosen": answer, "rejected": "bad"}
     assert read(file([row]), "preferences").records == [Preference(PROMPT, answer, "bad")]
     row = {"prompt": "q", "chosen": answer, "rejected": "bad"}
-    assert recognise(FileSource(path=file([row]))).name == "preference_pair"
+    assert recognize(FileSource(path=file([row]))).name == "preference_pair"
     assert read(file([row]), "preferences").records == [Preference(PROMPT, answer, "bad")]
 
 
@@ -254,7 +254,7 @@ def test_the_input_of_an_instruction_or_a_pair_is_its_context(file, read):
         ("한 줄\n두 줄", "한 줄\n두 줄", {}),
     ],
 )
-def test_the_stray_marks_of_kochatgpt_are_mended_and_noted(file, read, completion, text, notes):
+def test_the_stray_marks_of_kochatgpt_are_fixed_and_noted(file, read, completion, text, notes):
     done = read(file([{"prompt": "p", "completion": completion, "tokens": 3}]))
     assert [record.text for record in done.records] == [text]
     assert done.account.notes == notes

@@ -15,7 +15,7 @@ from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.ingest.records import Answer, Message, Origin, Preference, PromptText, Record
 from rayrlhf.data.ingest.sources import Source
 
-SHARED = Path(__file__).parents[3] / "../shared/data"
+SHARED = Path(__file__).parents[4] / "../shared/data"
 END = "<|endoftext|>"
 
 

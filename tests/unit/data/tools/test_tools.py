@@ -121,7 +121,7 @@ def test_inspect_and_stats_show_schema_rows_and_lengths(file):
     [
         (["clean", "{}", "--out", "{out}.jsonl", "-s", "clean.min_promt_chars=3"], "did you mean"),
         (["clean", "{}", "--out", "{out}.xls"], "name it .jsonl or .parquet"),
-        (["pairs", "{prompts}", "--out", "{out}.jsonl"], "rows have not a better and a worse answer"),
+        (["pairs", "{prompts}", "--out", "{out}.jsonl"], "rows have no chosen/rejected pair"),
         (["split", "{}", "--out", "{out}", "--shares", "a=0.5,b=0.1"], "do not add up to 1"),
         (["leaks", "{}"], "give at least two"),
         (["stats", "{out}/none.jsonl"], "no such file"),

@@ -1,29 +1,10 @@
 """Train a policy on preference pairs, without a reward model (DPO).
 
-`python jobs/dpo.py CONFIG.yaml [key.sub=value …]`, or the same under `ray job submit --working-dir . --`.
+`rayrlhf train` for configurations of stage dpo, and the way in for `ray job submit --working-dir . --`:
+`python jobs/dpo.py CONFIG.yaml [key.sub=value …] [--dry-run]`.
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from rayrlhf.cli.describe import describe_offline
-from rayrlhf.cli.entry import run_job
-from rayrlhf.offline.dpo import DPOConfig, run_dpo
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def main(
-    config: Annotated[Path, typer.Argument(help="settings, a YAML file below configs/dpo/")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value, in place of the file's")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print settings and sizes, start nothing")] = False,
-) -> None:
-    """Train a policy on preference pairs, without a reward model (DPO)."""
-    run_job(DPOConfig, config, overrides, dry_run, run_dpo, describe_offline)
-
+from rayrlhf.cli.train import job
 
 if __name__ == "__main__":
-    app()
+    job("dpo")

@@ -1,29 +1,10 @@
 """Train a reward model on preference pairs.
 
-`python jobs/reward_model.py CONFIG.yaml [key.sub=value …]`, or the same under `ray job submit --working-dir . --`.
+`rayrlhf train` for configurations of stage reward_model, and the way in for `ray job submit --working-dir . --`:
+`python jobs/reward_model.py CONFIG.yaml [key.sub=value …] [--dry-run]`.
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from rayrlhf.cli.describe import describe_offline
-from rayrlhf.cli.entry import run_job
-from rayrlhf.offline.reward_model import RewardModelConfig, run_reward_model
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def main(
-    config: Annotated[Path, typer.Argument(help="settings, a YAML file below configs/reward_model/")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value, in place of the file's")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print settings and sizes, start nothing")] = False,
-) -> None:
-    """Train a reward model on preference pairs."""
-    run_job(RewardModelConfig, config, overrides, dry_run, run_reward_model, describe_offline)
-
+from rayrlhf.cli.train import job
 
 if __name__ == "__main__":
-    app()
+    job("reward_model")

@@ -1,29 +1,10 @@
 """Supervised fine-tuning.
 
-`python jobs/sft.py CONFIG.yaml [key.sub=value …]`, or the same under `ray job submit --working-dir . --`.
+`rayrlhf train` for configurations of stage sft, and the way in for `ray job submit --working-dir . --`:
+`python jobs/sft.py CONFIG.yaml [key.sub=value …] [--dry-run]`.
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from rayrlhf.cli.describe import describe_offline
-from rayrlhf.cli.entry import run_job
-from rayrlhf.offline.sft import SFTConfig, run_sft
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def main(
-    config: Annotated[Path, typer.Argument(help="settings, a YAML file below configs/sft/")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.sub=value, in place of the file's")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print settings and sizes, start nothing")] = False,
-) -> None:
-    """Supervised fine-tuning."""
-    run_job(SFTConfig, config, overrides, dry_run, run_sft, describe_offline)
-
+from rayrlhf.cli.train import job
 
 if __name__ == "__main__":
-    app()
+    job("sft")

@@ -1,6 +1,7 @@
 """Settings: frozen pydantic models, read from YAML plus `key.sub=value`, with errors that name the fix.
 
 Each module owns its own `Config` subclass; a job's configuration is a tree of them. Nothing mutates a config.
+A file that says `extends: other.yaml` (relative to itself) needs to say only what differs.
 """
 
 from __future__ import annotations
@@ -59,21 +60,18 @@ def load_config(cls: type[ConfigT], path: str | Path, overrides: Sequence[str] =
     Raises ConfigError for a file that cannot be read, and for any key or value that `cls` refuses; the message
     lists every problem at once, each with the field, the value and what to do.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{path}: cannot read the configuration file: {reason}") from None
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected settings as `key: value` lines, found {_type_name(tree)}")
+    return parse_config(cls, read_settings(path, overrides), source=str(path))
+
+
+def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of `path` and of the files that it extends as one tree, with `overrides` applied, not validated.
+
+    Raises ConfigError.
+    """
+    tree = _read_file(Path(path), ())
     for override in overrides:
         _apply_override(tree, override)
-    return parse_config(cls, tree, source=str(path))
+    return tree
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -90,7 +88,52 @@ def parse_config(cls: type[ConfigT], tree: dict[str, Any], source: str) -> Confi
         return cls.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(cls, problem) for problem in error.errors()]
-        raise ConfigError("\n".join([f"{source}: {_count(len(lines))} to mend", *lines])) from None
+        raise ConfigError("\n".join([f"{source}: {_count(len(lines))} to fix", *lines])) from None
+
+
+def _read_file(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+    """`path` merged over the file that it extends. children: the files that extend this one, the nearest last."""
+    if path.resolve() in [child.resolve() for child in children]:
+        chain = " -> ".join(map(str, [*children, path]))
+        raise ConfigError(f"{path}: extends itself ({chain}): remove one `extends`")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = f"{path}: cannot read the configuration file"
+        if children:
+            problem = f"{children[-1]}: extends {path}, which cannot be read"
+        raise ConfigError(f"{problem}: {reason}") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected settings as `key: value` lines, found {_type_name(tree)}")
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends: expected the name of one file, found {_type_name(parent)}")
+    return _merge(_read_file(path.parent / parent, (*children, path)), tree)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`: mappings merge, everything else is replaced, lists too.
+
+    A section whose `kind` differs replaces the one below: its other settings belong to another variant. A single value
+    below a mapping is the short form of such a section (`algorithm: grpo`).
+    """
+    merged = dict(below)
+    for key, new in above.items():
+        old = below.get(key)
+        if isinstance(new, dict) and isinstance(old, str):
+            old = {"kind": old}
+        if isinstance(new, dict) and isinstance(old, dict) and new.get("kind") in (None, old.get("kind")):
+            merged[key] = _merge(old, new)
+        else:
+            merged[key] = new
+    return merged
 
 
 def _count(problems: int) -> str:

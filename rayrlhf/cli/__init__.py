@@ -12,6 +12,7 @@ from rayrlhf.cli.data import app as data_app
 from rayrlhf.cli.entry import user_errors
 from rayrlhf.cli.rollouts import app as rollouts_app
 from rayrlhf.cli.rollouts import status
+from rayrlhf.cli.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 model_app = typer.Typer(no_args_is_help=True, help="Make models.")
@@ -19,6 +20,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 app.add_typer(rollouts_app, name="rollouts")
+app.command()(train)
 app.command()(status)
 
 

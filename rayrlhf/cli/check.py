@@ -1,4 +1,4 @@
-"""What `rayrlhf config check` says: whether a configuration is sound, and what its preset set."""
+"""What `rayrlhf config check` says: whether a configuration is valid, and what its preset set."""
 
 from __future__ import annotations
 
@@ -7,40 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from rayrlhf.algorithms.presets import PRESETS, rows
-from rayrlhf.config import Config, ConfigError, load_config
-from rayrlhf.offline.dpo import DPOConfig
-from rayrlhf.offline.reward_model import RewardModelConfig
-from rayrlhf.offline.sft import SFTConfig
-from rayrlhf.ppo.config import PPOConfig
-
-CONFIGS: dict[str, type[Config]] = {
-    "sft": SFTConfig,
-    "reward_model": RewardModelConfig,
-    "dpo": DPOConfig,
-    "ppo": PPOConfig,
-}
+from rayrlhf.cli.stages import STAGES, stage_of
+from rayrlhf.config import parse_config, read_settings
 
 
-def config_class(stage: str) -> type[Config]:
-    """The configuration that a stage's job reads. Raises ConfigError for a stage that there is not."""
-    if stage not in CONFIGS:
-        raise ConfigError(f"stage {stage!r} is not one of {', '.join(CONFIGS)}: name it with --stage")
-    return CONFIGS[stage]
-
-
-def check_config(path: Path, overrides: Sequence[str], stage: str) -> Iterator[str]:
+def check_config(path: Path, overrides: Sequence[str] = ()) -> Iterator[str]:
     """Lines for people. Raises ConfigError with every problem at once."""
-    config = load_config(config_class(stage), path, overrides)
-    yield f"{path}: a sound configuration of {stage}"
+    tree = read_settings(path, overrides)
+    stage = stage_of(path, tree)
+    config = parse_config(STAGES[stage]().config, tree, source=str(path))
+    yield f"{path}: a valid configuration of stage {stage}"
     preset = getattr(config, "preset", None)
     if preset is None:
         return
-    wanted = rows(PRESETS[preset])
-    width = max(map(len, wanted))
+    expected = rows(PRESETS[preset])
+    width = max(map(len, expected))
     yield f"preset {preset}:"
-    for name, value in wanted.items():
+    for name, value in expected.items():
         now = _value_of(config, name)
-        yield f"  {name:{width}}  {_written(value)}" + ("" if now == value else f"  overridden: {_written(now)}")
+        yield f"  {name:{width}}  {_as_yaml(value)}" + ("" if now == value else f"  overridden: {_as_yaml(now)}")
 
 
 def _value_of(config: Any, name: str) -> Any:
@@ -49,5 +34,5 @@ def _value_of(config: Any, name: str) -> Any:
     return config
 
 
-def _written(value: Any) -> str:
+def _as_yaml(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -31,6 +31,8 @@ class PairData(OfflineData):
 class OfflineConfig(Config):
     """Settings of every offline stage."""
 
+    stage: str
+    """Which stage reads the file; each fixes its own."""
     run: RunConfig
     model: str
     """Folder to start from."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from rayrlhf.algorithms.preference import DPO, PreferenceLoss
 from rayrlhf.data.tokens.prepare import TokenSet
@@ -15,8 +15,9 @@ from rayrlhf.training.parallel import Ranks
 
 
 class DPOConfig(OfflineConfig):
-    """Configuration of `jobs/dpo.py`."""
+    """Configuration of `stage: dpo`."""
 
+    stage: Literal["dpo"] = "dpo"
     data: PairData
     loss: PreferenceLoss = DPO()
     reference_model: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rayrlhf.data.tokens.prepare import TokenSet
 from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig, PairData
@@ -12,8 +14,9 @@ from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 
 
 class RewardModelConfig(OfflineConfig):
-    """Configuration of `jobs/reward_model.py`."""
+    """Configuration of `stage: reward_model`."""
 
+    stage: Literal["reward_model"] = "reward_model"
     data: PairData
     loss: PairwiseLoss = PairwiseLoss()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rayrlhf.data.tokens.prepare import TokenSet
 from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig, OfflineData
@@ -19,8 +21,9 @@ class SFTData(OfflineData):
 
 
 class SFTConfig(OfflineConfig):
-    """Configuration of `jobs/sft.py`."""
+    """Configuration of `stage: sft`."""
 
+    stage: Literal["sft"] = "sft"
     data: SFTData
 
 

@@ -65,8 +65,9 @@ class Timeouts(Config):
 
 
 class PPOConfig(Config):
-    """Everything `jobs/ppo.py` reads."""
+    """Everything that `stage: ppo` reads."""
 
+    stage: Literal["ppo"] = "ppo"
     run: RunConfig
     model: str
     """The policy's starting model, a folder: usually what SFT wrote."""

@@ -1,4 +1,4 @@
-"""Settings: what is refused, and how the message mends it."""
+"""Settings: what is refused, and how the message fixes it."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,10 +6,14 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
-from rayrlhf.cli.check import config_class
-from rayrlhf.config import Config, ConfigError, load_config, short_form
+from rayrlhf.cli.stages import STAGES
+from rayrlhf.config import Config, ConfigError, load_config, read_settings, short_form
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def config_class(stage: str) -> type[Config]:
+    return STAGES[stage]().config
 
 
 class Adam(Config):
@@ -148,7 +152,7 @@ def test_a_required_setting_of_a_section_that_may_be_left_out_says_so(load):
 def test_every_problem_is_reported_at_once(load, tmp_path):
     with pytest.raises(ConfigError) as error:
         load("num_step: 5\npart: {num_workers: x}")
-    assert str(error.value).startswith(f"{tmp_path}/settings.yaml: 3 settings to mend\n")
+    assert str(error.value).startswith(f"{tmp_path}/settings.yaml: 3 settings to fix\n")
     for name in ("model", "num_step", "part.num_workers"):
         assert f"\n  {name}: " in str(error.value)
 
@@ -215,18 +219,98 @@ def test_an_override_below_a_single_value_says_so(load):
     assert "'model' is a single value" in problem(load, "model: m", "model.name=x")
 
 
+# files that extend others
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write(a="...", b="...")` writes `a.yaml` and `b.yaml` and returns the first one's path."""
+
+    def run(**texts: str) -> Path:
+        for name, text in texts.items():
+            (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+        return tmp_path / f"{next(iter(texts))}.yaml"
+
+    return run
+
+
+def test_a_file_says_only_what_differs_from_the_one_it_extends(write):
+    found = load_config(
+        Settings,
+        write(
+            child="extends: parent.yaml\npart: {num_workers: 2, shape: [3]}\nnum_steps: 7\n",
+            parent="extends: grandparent.yaml\npart: {name: p}\nnum_steps: 6\n",
+            grandparent="model: m\npart: {num_workers: 1, shape: [1, 2]}\nnum_steps: 5\n",
+        ),
+        ["part.name=o"],
+    )
+    assert found == Settings(model="m", num_steps=7, part=Part(num_workers=2, name="o", shape=(3,)))
+
+
+def test_extends_is_relative_to_the_file_that_says_it(write, tmp_path, monkeypatch):
+    path = write(child="extends: below/parent.yaml\n")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/parent.yaml").write_text("extends: ../top.yaml\nnum_steps: 3\n", encoding="utf-8")
+    write(top="model: m\n")
+    monkeypatch.chdir("/")
+    assert load_config(Settings, path) == Settings(model="m", num_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "merged"),
+    [
+        ("{kind: sgd}", "{kind: adam, learning_rate: 1}", {"kind": "sgd"}),
+        ("{kind: adam}", "{kind: adam, learning_rate: 1}", {"kind": "adam", "learning_rate": 1}),
+        ("{learning_rate: 2}", "{kind: adam, beta: 1}", {"kind": "adam", "beta": 1, "learning_rate": 2}),
+        ("{kind: sgd}", "{learning_rate: 1}", {"kind": "sgd"}),
+        ("sgd", "{kind: adam, learning_rate: 1}", "sgd"),
+        ("{momentum: 1}", "sgd", {"kind": "sgd", "momentum": 1}),
+        ("{kind: adam}", "sgd", {"kind": "adam"}),
+        ("null", "{kind: adam}", None),
+    ],
+)
+def test_another_kind_of_section_takes_nothing_from_the_one_below(write, child, parent, merged):
+    path = write(child=f"extends: parent.yaml\noptimizer: {child}\n", parent=f"optimizer: {parent}\n")
+    assert read_settings(path) == {"optimizer": merged}
+
+
+def test_a_file_that_extends_a_missing_one_names_both(write, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        read_settings(write(child="extends: none.yaml\n"))
+    assert str(error.value) == (
+        f"{tmp_path}/child.yaml: extends {tmp_path}/none.yaml, which cannot be read: No such file or directory"
+    )
+
+
+def test_files_that_extend_each_other_are_named_in_turn(write, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        read_settings(write(a="extends: b.yaml\n", b="extends: a.yaml\n"))
+    a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    assert str(error.value) == f"{a}: extends itself ({a} -> {b} -> {a}): remove one `extends`"
+
+
+def test_extends_takes_one_name(write):
+    with pytest.raises(ConfigError, match="extends: expected the name of one file, found a list"):
+        read_settings(write(child="extends: [a.yaml]\n"))
+
+
 # what is shipped
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_every_shipped_config_loads(path):
-    stage = path.relative_to(CONFIGS).parts[0]
-    loaded = load_config(config_class(stage), path)
-    assert config_class(stage).model_validate(loaded.model_dump(mode="json")) == loaded
+SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_shipped_config_says_its_stage_first_and_loads(path):
+    settings = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert settings[0] == f"stage: {path.relative_to(CONFIGS).parts[0]}"
+    cls = config_class(settings[0].removeprefix("stage: "))
+    loaded = load_config(cls, path)
+    assert cls.model_validate(loaded.model_dump(mode="json")) == loaded
 
 
 def test_there_are_shipped_configs_for_every_stage():
-    assert {path.parent.name for path in CONFIGS.rglob("*.yaml")} >= {"sft", "reward_model", "dpo", "ppo"}
+    assert {path.parent.name for path in SHIPPED} == set(STAGES)
 
 
 def test_the_gsm8k_configs_ask_alike_and_hold_out_the_same_problems():

@@ -12,9 +12,14 @@ ROOT = Path(__file__).parents[3]
 
 
 def job(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(f"jobs/{name}.py", f"configs/{name}/demo.yaml", *arguments)
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"RAYRLHF_STATE": "/nonexistent/cluster.json", "COLUMNS": "200"}
-    command = [sys.executable, f"jobs/{name}.py", f"configs/{name}/demo.yaml", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.mark.parametrize("name", ["sft", "reward_model", "dpo", "ppo"])
@@ -36,3 +41,15 @@ def test_a_dry_run_prints_sizes_placement_and_memory_and_starts_nothing(tiny_qwe
     assert tree["placement"]["total"] == "1.5 CPU, 1 GPU"  # with one sampler
     assert tree["placement"]["samplers_as_there_is_room"] == 1
     assert set(tree["memory_gib_per_worker"]) == {"policy", "critic", "reference", "reward", "sampler"}
+
+
+def test_a_job_refuses_another_stages_file_and_train_takes_it(tiny_qwen2: str) -> None:
+    refused = run("jobs/dpo.py", "configs/sft/demo.yaml")
+    assert refused.returncode == 2
+    assert "configs/sft/demo.yaml: stage is 'sft', but jobs/dpo.py runs 'dpo'" in refused.stdout
+    taken = run("-m", "rayrlhf.cli", "train", "configs/sft/demo.yaml", f"model={tiny_qwen2}", "--dry-run")
+    assert taken.returncode == 0, taken.stdout + taken.stderr
+    tree = yaml.safe_load(taken.stdout)
+    assert next(iter(tree["config"].items())) == ("stage", "sft")
+    assert tree["config"]["model"] == tiny_qwen2
+    assert tree["sizes"]["rows_per_step"] == 32

@@ -37,9 +37,9 @@ def check_model(model_config: Any, adapters: Adapters, in_float32_on_gpu: bool) 
 def check_layers(adapters: Adapters, adaptable: set[str]) -> None:
     """Raises ConfigError if an adapter would find no layer: only the loaded model (`adaptable_layers`) tells."""
     wanted = {layer.rpartition(".")[2] for layer in adapters.layers}
-    if homeless := sorted(wanted - adaptable):
+    if unplaced := sorted(wanted - adaptable):
         raise ConfigError(
-            f"policy.lora.send is adapters, and vLLM takes none for the layers {', '.join(homeless)} of this model: "
+            f"policy.lora.send is adapters, and vLLM takes none for the layers {', '.join(unplaced)} of this model: "
             f"{FIX}, or leave them out of policy.lora.target_modules"
         )
 

@@ -272,7 +272,7 @@ def real(model: Path | None, num_batches: int, rounds: int, folder: Path) -> dic
         [Sample(Prompt(i, tuple(rng.integers(10, 1900, 24).tolist())), 0, seed=i) for i in range(128)]
         for _ in range(num_batches + 1)
     ]
-    variables = {"env_vars": environment(0, 1)}
+    variables = {"env_vars": environment(0, 1) | config.sampler.engine.environment()}
     plain = plain_generate.options(runtime_env=variables)  # type: ignore[attr-defined]
     ways: dict[str, Callable[[], list[float]]] = {
         "plain": lambda: ray.get(plain.remote(config, batches)),

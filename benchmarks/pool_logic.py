@@ -34,7 +34,7 @@ NUM_BATCHES = 2
 def make_pool(num_samplers: int) -> Pool:
     """A pool whose samplers are ready."""
     patience = Patience(start_s=60.0, silence_s=10.0, max_failures=3)
-    pool = Pool(PoolSettings(num_samplers, patience, lease_s=600.0, max_num_seqs=64, max_pause_s=5.0), now=0.0)
+    pool = Pool(PoolSettings(num_samplers, patience, lease_s=600.0, num_slots=64, max_pause_s=5.0), now=0.0)
     for command in pool.tick(0.0):
         assert isinstance(command, Start)
         pool.up(command.member, 0.0)

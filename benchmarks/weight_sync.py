@@ -1,7 +1,7 @@
 """What it takes to bring a LoRA policy's new version to a sampler: merged weights beside adapters alone.
 
 `python benchmarks/weight_sync.py [--model FOLDER] [--rank R] [--versions N] [--rounds N] [--out FILE]`. It starts a
-cluster of its own. Learner and sampler of one way share a process, one way after the other, in `rounds`; figures are
+cluster of its own. Learner and sampler of one way share a process, one way after the other, in `rounds`; metrics are
 medians over versions after the first.
 """
 
@@ -72,18 +72,18 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
         sampler.offer(Weights(version, ray.get(references)))
         sampler.step()
         times.append(time.perf_counter())
-        drawn = -sampler.tokens
+        before = sampler.tokens
         sampler.add(Lease(version, 0, requests, sampling, min_version=0, deadline=math.inf))
         while not sampler.step():
             pass
-        tokens_per_s = (drawn + sampler.tokens) / (time.perf_counter() - times[-1])
+        tokens_per_s = (sampler.tokens - before) / (time.perf_counter() - times[-1])
         export, put, load = (after - before for before, after in itertools.pairwise(times))
         rows.append({"bytes": size, "export_s": export, "put_s": put, "load_s": load, "tokens_per_s": tokens_per_s})
     return {"send": way, **{name: statistics.median(row[name] for row in rows[1:]) for name in rows[0]}}
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    """The figures as a table."""
+    """The metrics as a table."""
     table = Table("send", "MB", "export s", "put s", "load s", "sampled tokens/s")
     for row in results:
         seconds = [f"{row[name]:.3f}" for name in ("export_s", "put_s", "load_s")]

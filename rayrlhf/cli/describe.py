@@ -34,7 +34,7 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
         for role in roles_of(config)
         for label, model in role.models(config).items()
     }
-    memory["sampler"] = worker_bytes(config.model, None, 1) / 2**30 + config.sampler.engine.kv_cache_gib
+    memory["sampler"] = worker_bytes(config.model, None, 1) / 2**30 + config.sampler.engine.memory_bytes / 2**30
     return {
         "sizes": {
             "prompts": len(inputs.prompts),

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from rayrlhf.config import ConfigError, UserError
 from rayrlhf.data.ingest.records import Message, PromptText
 from rayrlhf.data.templates import Template
-from rayrlhf.engines import GenerationRequest, Sampling, VllmEngineConfig, generate
+from rayrlhf.engines import DefaultEngine, GenerationRequest, Sampling, generate
 from rayrlhf.metrics import console
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.run_directory import resolve
@@ -35,8 +35,8 @@ class Talker:
         except ValidationError:
             raise ConfigError(f"--template {template}: not one of chat, kochatgpt, kullm") from None
         model_config = read_model_config(model)
-        engine = VllmEngineConfig(dtype=dtype, max_num_seqs=16)
-        engine.check_model(model_config, on_gpu=torch.cuda.is_available())
+        engine = DefaultEngine.of(num_slots=16, dtype=dtype)
+        engine.check(model_config, on_gpu=torch.cuda.is_available())
         limit = getattr(model_config, "max_position_embeddings", DEFAULT_CONTEXT)
         self._context = min(limit, DEFAULT_CONTEXT)
         self._sampling = sampling

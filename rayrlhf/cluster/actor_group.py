@@ -152,10 +152,6 @@ def environment(rank: int, threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "RAYRLHF_RANK": str(rank),
         "TOKENIZERS_PARALLELISM": "false",
-        # Several engines share this machine's cores with the learners: the scheduler places threads better.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
     }
 
 

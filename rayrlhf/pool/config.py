@@ -36,12 +36,12 @@ class RolloutsConfig(Config):
         """Seconds that a response of that many tokens takes at least."""
         return max_completion_length * FASTEST_TOKEN_S
 
-    def pool(self, num_samplers: int, max_num_seqs: int, start_s: float) -> PoolSettings:
+    def pool(self, num_samplers: int, num_slots: int, start_s: float) -> PoolSettings:
         """The settings of the pool's logic."""
         return PoolSettings(
             num_samplers,
             Patience(start_s, self.silence_timeout_s, self.max_failures),
             self.lease_timeout_s,
-            max_num_seqs,
+            num_slots,
             max_pause_s=self.silence_timeout_s / 4,
         )

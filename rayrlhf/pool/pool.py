@@ -29,7 +29,7 @@ class PoolSettings:
     num_samplers: int
     patience: Patience
     lease_s: float
-    max_num_seqs: int
+    num_slots: int
     """Responses that one engine generates at the same time."""
     max_pause_s: float
     """If two events, ticks included, are further apart, the pool itself stood still and no sampler is to blame."""
@@ -37,7 +37,7 @@ class PoolSettings:
     @property
     def capacity(self) -> int:
         """Samples that one sampler may hold."""
-        return int(self.max_num_seqs * QUEUED_AHEAD)
+        return int(self.num_slots * QUEUED_AHEAD)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -26,6 +26,7 @@ from rayrlhf.ppo.roles.reward import RewardRole
 from rayrlhf.ppo.roles.sampler import SamplerRole
 from rayrlhf.rewards import RewardModelReward, singles
 from rayrlhf.run_directory import RunConfig, resolve
+from rayrlhf.weights import AnyTransport, ObjectStore
 
 
 class PromptData(DataConfig, PromptLimit):
@@ -65,7 +66,7 @@ class Timeouts(Config):
 
 
 class PPOConfig(Config):
-    """Everything that `stage: ppo` reads."""
+    """Configuration of `stage: ppo`."""
 
     stage: Literal["ppo"] = "ppo"
     run: RunConfig
@@ -82,6 +83,8 @@ class PPOConfig(Config):
     algorithm: AnyAlgorithm = PPO()
     rollouts: RolloutsConfig = RolloutsConfig()
     sampling: Sampling = Sampling()
+    weights: AnyTransport = ObjectStore()
+    """How the policy's weights reach the samplers."""
     data: PromptData
     ptx: PtxConfig | None = None
     num_steps: PositiveInt = 100
@@ -216,9 +219,8 @@ class PPOConfig(Config):
     @property
     def _samples_exactly(self) -> bool:
         """Whether sampler and learner both compute in float32."""
-        exact = ("auto", "float32")
-        engine, learner = self.sampler.engine.dtype, self.policy.compute_precision
-        return engine in exact and learner in exact and not self.sampler.num_gpus
+        learner_is_exact = self.policy.compute_precision in ("auto", "float32")
+        return learner_is_exact and self.sampler.engine.samples_exactly(self.sampler.on_gpu)
 
     @property
     def learning_temperature(self) -> float:

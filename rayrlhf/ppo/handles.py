@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from rayrlhf.cluster.actor_group import ActorGroup, wait_for
-from rayrlhf.engines import EngineConfig
 from rayrlhf.pool.leases import SampleBatch
 from rayrlhf.pool.status import Status
 from rayrlhf.ppo.actors import RunActors
@@ -95,7 +92,8 @@ class Weights:
 
     def publish(self, version: int) -> None:
         """Policy weights → the store, as `version`; samplers pull it by themselves."""
-        dtype = _dtype_of(self._config.sampler.engine)
+        sampler = self._config.sampler
+        dtype = sampler.engine.wire_dtype(sampler.on_gpu)
         published = self._actors.store.publish.remote(version, self._actors.groups["policy"].hosts, dtype)
         self._wait(published, "policy weights to be published")
         self.version = version
@@ -212,11 +210,6 @@ def _given(collected: Collected, said: dict[str, Refs | None]) -> dict[str, Any]
     if collected.greedy is not None:
         given["greedy"] = collected.greedy.rollouts
     return {"rollouts": collected.rollouts, **given}
-
-
-def _dtype_of(engine: EngineConfig) -> torch.dtype | None:
-    """What the weights are sent in; None leaves the learner's float32, as an engine on CPU computes in by default."""
-    return None if engine.dtype in ("auto", "float32") else getattr(torch, engine.dtype)
 
 
 def _average(metrics: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -161,7 +161,7 @@ def check_not_alive(run: str) -> None:
 def start_pool(config: PPOConfig, launcher: Launcher) -> Any:
     """Start a run's pool; it is found by the run's name."""
     sampler, name = config.sampler, config.run.name
-    settings = config.rollouts.pool(sampler.num_workers, sampler.engine.max_num_seqs, config.timeouts.start_s)
+    settings = config.rollouts.pool(sampler.num_workers, sampler.engine.num_slots, config.timeouts.start_s)
     return RolloutPool.options(name=actor_name(name), namespace=NAMESPACE).remote(  # type: ignore[attr-defined]
         settings, launcher, config.rollouts
     )

@@ -13,10 +13,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayrlhf.cluster.actor_group import environment
-from rayrlhf.cluster.placement import Reservation, Resources, Seat
+from rayrlhf.cluster.placement import Reservation, Seat
 from rayrlhf.cluster.processes import ProcessId
 from rayrlhf.pool.leases import Lease, Report
 from rayrlhf.pool.runner import LinkError
+from rayrlhf.ppo.roles.sampler import SamplerRole
 from rayrlhf.workers.sampler_loop import SamplerLoop
 
 
@@ -116,15 +117,15 @@ def _first_line(error: Exception) -> str:
 class Launcher:
     """Starts sampler processes: on the run's reserved seats while there are any, else wherever the cluster has room."""
 
-    def __init__(self, reservation: Reservation, resources: Resources, factory: Callable[[], SamplerLoop]) -> None:
-        self._reservation, self._resources, self._factory = reservation, resources, factory
+    def __init__(self, reservation: Reservation, role: SamplerRole, factory: Callable[[], SamplerLoop]) -> None:
+        self._reservation, self._role, self._factory = reservation, role, factory
         self._seats = list(reservation.plan.seats["sampler"])
 
     def __call__(self, member: int) -> RayLink:
         seat = self._seats.pop() if self._seats else None
         host = SamplerHost.options(  # type: ignore[attr-defined]
             name=f"sampler-{member}-{os.getpid()}",
-            runtime_env={"env_vars": environment(member, self._resources.threads)},
+            runtime_env={"env_vars": environment(member, self._role.threads) | self._role.engine.environment()},
             **self._reservation.options(seat or self._anywhere()),
         ).remote()
 
@@ -132,7 +133,7 @@ class Launcher:
             if seat is not None:
                 self._seats.append(seat)
 
-        return RayLink(host, (self._factory, self._resources.threads), release)
+        return RayLink(host, (self._factory, self._role.threads), release)
 
     def _anywhere(self) -> Seat:
-        return Seat(-1, self._resources.num_cpus, self._resources.num_gpus)
+        return Seat(-1, self._role.num_cpus, self._role.num_gpus)

@@ -1,4 +1,4 @@
-"""The `WeightStore` actor, and how a sampler asks it."""
+"""The `WeightStore` actor: learners' buckets → references that it owns → samplers, each of which pulls by itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAUSE_S = 0.5
 class WeightStore:
     """Owns the references to the newest weight versions, so that they outlive the learner that made them.
 
-    If its process dies, Ray starts it again, empty: `Roles` then publishes once more.
+    If its process dies, Ray starts it again, empty: the loop then publishes once more.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,8 @@ from rayrlhf.training.model_trainer import ModelTrainer, StepReport, TrainingCon
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.ptx import PtxMix
 from rayrlhf.types import Rollouts, RowShare, StepSize, TrainBatch
-from rayrlhf.weights.buckets import Bucket, pack
+from rayrlhf.weights import ObjectStore, WeightTransport
+from rayrlhf.weights.buckets import Bucket
 
 LossOf = Callable[[Tensor, TokenTensors, StepSize], Loss]
 
@@ -102,6 +103,7 @@ class PolicyLearner(_Learner):
         ptx: PtxMix | None = None,
         ema_decay: float | None = None,
         sends_adapters: bool = False,
+        transport: WeightTransport | None = None,
     ) -> None:
         assert config.lora is not None or not sends_adapters, "there are adapters to send"
         super().__init__(
@@ -110,6 +112,7 @@ class PolicyLearner(_Learner):
         self._algorithm = algorithm
         self._ptx = ptx
         self._sends_adapters = sends_adapters
+        self._transport = transport or ObjectStore()
         self._average = None if ema_decay is None else WeightAverage(self.trainer.module, ema_decay)
 
     def save(self, folder: str) -> None:
@@ -140,12 +143,12 @@ class PolicyLearner(_Learner):
         return report
 
     def export(self, dtype: torch.dtype | None) -> Iterator[Bucket]:
-        """The weights, or the adapters alone, as buckets, cast to the sampler's dtype.
+        """The weights, or the adapters alone, as buckets of the transport, cast to what the engine keeps.
 
         All ranks must iterate; only rank 0's are used.
         """
         policy = self.trainer.inner
-        return pack(policy.adapters(whole) if self._sends_adapters else policy.weights(whole), dtype)
+        return self._transport.pack(policy.adapters(whole) if self._sends_adapters else policy.weights(whole), dtype)
 
 
 class CriticLearner(_Learner):

@@ -15,7 +15,7 @@ class Plan:
     """What a seed means."""
 
     num_samplers: int
-    max_num_seqs: int
+    num_slots: int
     staleness: int
     num_steps: int
     num_groups: int
@@ -42,7 +42,7 @@ class Plan:
         )[0]
         return Plan(
             num_samplers=rng.randint(1, 5),
-            max_num_seqs=rng.choice([2, 4, 8]),
+            num_slots=rng.choice([2, 4, 8]),
             staleness=rng.randint(0, 2),
             num_steps=rng.randint(2, 4),
             num_groups=rng.choice([1, 3, 6, 12]),

@@ -37,7 +37,7 @@ class Simulation:
         self.cluster = Cluster(plan, self.rng, self.time, self)
         self.outcome = ""
         patience = Patience(plan.start_s, SILENCE_S, plan.max_failures)
-        settings = PoolSettings(plan.num_samplers, patience, LEASE_S, plan.max_num_seqs, MAX_PAUSE_S)
+        settings = PoolSettings(plan.num_samplers, patience, LEASE_S, plan.num_slots, MAX_PAUSE_S)
         self.pool = Pool(settings, 0.0)
         self.books = Books(plan.num_samplers, settings)
         self._step, self._last_event = 0, 0.0

@@ -15,7 +15,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     """The largest gap before the new weights are sent, after it, and after a second version of them.
 
     With `lora` adapters are sent in place of weights. "cached again" are the prompt tokens whose keys and values the
-    engine had when it drew with the same version once more, "cached anew" with the next one.
+    engine had when it sampled with the same version once more, "cached anew" with the next one.
     """
     import math
     import os
@@ -63,7 +63,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
         sampler.offer(Weights(version, ray.get(references)))
 
     def gap(version: int, num_steps_before: int = 0, then: Any = None) -> float:
-        """Of tokens that `version` drew; `then` is called after so many steps."""
+        """Of tokens that `version` sampled; `then` is called after so many steps."""
         sampler.add(Lease(0, 0, tuple(requests), sampling, min_version=0, deadline=math.inf))
         for _ in range(num_steps_before):
             assert not sampler.step()

@@ -9,7 +9,7 @@ from rayrlhf.engines.base import Adapters
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's buffers for adapters can be laid out for; a smaller adapter is padded."""
-MEND = "set policy.lora.send=merged"
+FIX = "set policy.lora.send=merged"
 
 
 def check_model(model_config: Any, adapters: Adapters, in_float32_on_gpu: bool) -> None:
@@ -18,29 +18,29 @@ def check_model(model_config: Any, adapters: Adapters, in_float32_on_gpu: bool) 
 
     if adapters.rank > RANKS[-1]:
         raise ConfigError(
-            f"policy.lora.rank is {adapters.rank}, and vLLM takes adapters up to rank {RANKS[-1]}: {MEND}, or lower "
+            f"policy.lora.rank is {adapters.rank}, and vLLM takes adapters up to rank {RANKS[-1]}: {FIX}, or lower "
             "policy.lora.rank"
         )
     if in_float32_on_gpu:
         raise ConfigError(
             "sampler.engine.dtype is float32, and vLLM's adapter kernels on a GPU compute in two-byte floats only: "
-            f"{MEND}, or sampler.engine.dtype=auto"
+            f"{FIX}, or sampler.engine.dtype=auto"
         )
     architecture = (model_config.architectures or ["none"])[0]
     known = ModelRegistry.models.get(architecture)  # others run in transformers' own modules, which take adapters
     if known is not None and not getattr(known.load_model_cls(), "supports_lora", False):
         raise ConfigError(
-            f"policy.lora.send is adapters, and vLLM takes none for models of architecture {architecture}: {MEND}"
+            f"policy.lora.send is adapters, and vLLM takes none for models of architecture {architecture}: {FIX}"
         )
 
 
 def check_layers(adapters: Adapters, adaptable: set[str]) -> None:
     """Raises ConfigError if an adapter would find no layer: only the loaded model (`adaptable_layers`) tells."""
     wanted = {layer.rpartition(".")[2] for layer in adapters.layers}
-    if homeless := sorted(wanted - adaptable):
+    if unplaced := sorted(wanted - adaptable):
         raise ConfigError(
-            f"policy.lora.send is adapters, and vLLM takes none for the layers {', '.join(homeless)} of this model: "
-            f"{MEND}, or leave them out of policy.lora.target_modules"
+            f"policy.lora.send is adapters, and vLLM takes none for the layers {', '.join(unplaced)} of this model: "
+            f"{FIX}, or leave them out of policy.lora.target_modules"
         )
 
 

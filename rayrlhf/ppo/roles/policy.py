@@ -68,6 +68,7 @@ def _build(config: PPOConfig, inputs: RoleInputs, ranks: Ranks) -> PolicyLearner
         ptx,
         config.policy.ema_decay,
         sends_adapters=config.policy.sends_adapters,
+        transport=config.weights,
     )
 
 

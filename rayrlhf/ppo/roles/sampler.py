@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rayrlhf.engines import EngineConfig, VllmEngineConfig
+from rayrlhf.engines import DefaultEngine, EngineConfig
 from rayrlhf.models import read_model_config
 from rayrlhf.ppo.roles.spec import RoleInputs, RoleSettings, RoleSpec
 
@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 
 class SamplerRole(RoleSettings):
-    """vLLM engines that generate responses."""
+    """Engines that generate responses."""
 
-    engine: EngineConfig = VllmEngineConfig()
+    engine: EngineConfig = DefaultEngine()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the engines run on GPUs."""
+        return self.num_gpus > 0
 
 
 def build_sampler(config: PPOConfig, inputs: RoleInputs, store: Any) -> SamplerLoop:
@@ -26,17 +31,19 @@ def build_sampler(config: PPOConfig, inputs: RoleInputs, store: Any) -> SamplerL
     from rayrlhf.workers.sampler_loop import SamplerLoop
 
     engine = config.sampler.engine.start(
-        config.model, inputs.max_model_len, config.sampling, inputs.eos_token_id, config.sent_adapters
+        config.model,
+        inputs.max_model_len,
+        config.sampling,
+        inputs.eos_token_id,
+        config.sent_adapters,
+        config.weights.kind,
     )
     return SamplerLoop(Sampler(engine, config.rollouts.on_update), StoreClient(store))
 
 
 def _check(config: PPOConfig) -> None:
     """The engine can compute the model, and take its adapters if these are sent."""
-    model_config, on_gpu = read_model_config(config.model), config.sampler.num_gpus > 0
-    config.sampler.engine.check_model(model_config, on_gpu)
-    if adapters := config.sent_adapters:
-        config.sampler.engine.check_adapters(model_config, adapters, on_gpu)
+    config.sampler.engine.check(read_model_config(config.model), config.sampler.on_gpu, config.sent_adapters)
 
 
 SAMPLER = RoleSpec("sampler", build=None, check=_check)

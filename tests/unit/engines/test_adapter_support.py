@@ -13,14 +13,14 @@ from rayrlhf.engines.vllm.adapter_support import check_layers
 def test_every_rank_and_dtype_that_vllm_computes_is_taken(rank, on_gpu, dtype):
     adapters = Adapters(rank, 16.0, ("model.layers.0.self_attn.q_proj",))
     config = AutoConfig.for_model("llama", architectures=["LlamaForCausalLM"])
-    VllmEngineConfig(dtype=dtype).check_adapters(config, adapters, on_gpu)
+    VllmEngineConfig(dtype=dtype).check(config, on_gpu, adapters)
 
 
 def test_a_model_that_vllm_has_without_adapters_is_refused_with_the_fix():
     adapters = Adapters(8, 16.0, ("transformer.h.0.attn.c_attn",))
     config = AutoConfig.for_model("gpt2", architectures=["GPT2LMHeadModel"])
     with pytest.raises(ConfigError, match=r"architecture GPT2LMHeadModel: set policy\.lora\.send=merged"):
-        VllmEngineConfig().check_adapters(config, adapters, on_gpu=False)
+        VllmEngineConfig().check(config, on_gpu=False, adapters=adapters)
 
 
 def test_layers_without_a_place_for_their_adapter_are_named():

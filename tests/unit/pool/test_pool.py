@@ -13,10 +13,10 @@ from rayrlhf.types import Prompt, Sample
 SAMPLING = Sampling(max_completion_length=10)
 
 
-def pool_of(num_samplers: int, max_num_seqs: int = 8, max_failures: int = 3) -> Pool:
+def pool_of(num_samplers: int, num_slots: int = 8, max_failures: int = 3) -> Pool:
     """A pool whose samplers are up with version 0."""
     patience = Patience(start_s=60.0, silence_s=10.0, max_failures=max_failures)
-    pool = Pool(PoolSettings(num_samplers, patience, lease_s=30.0, max_num_seqs=max_num_seqs, max_pause_s=5.0), 0.0)
+    pool = Pool(PoolSettings(num_samplers, patience, lease_s=30.0, num_slots=num_slots, max_pause_s=5.0), 0.0)
     bring_up(pool, pool.tick(0.0), 0.0)
     return pool
 
@@ -82,21 +82,21 @@ def test_a_group_goes_to_the_sampler_with_the_fewest_tokens_to_generate():
 
 
 def test_a_sampler_holds_a_quarter_more_than_its_engine_works_on_and_the_rest_waits():
-    pool = pool_of(2, max_num_seqs=8)
+    pool = pool_of(2, num_slots=8)
     leases = sent(pool.submit(batch_of(20), 0.0))
     assert [sum(len(lease.samples) for lease in leases[member]) for member in (0, 1)] == [10, 10]
     assert pool.outlook() == {"done": 0, "leased": 20, "pending": 20}
 
 
 def test_a_group_larger_than_a_sampler_may_hold_is_leased_when_that_has_nothing_else():
-    pool = pool_of(1, max_num_seqs=4)
+    pool = pool_of(1, num_slots=4)
     leases = sent(pool.submit(batch_of(2, num_generations=9), 0.0))
     assert prompts_of(leases[0]) == [0]
     assert prompts_of(sent(pool.heard(0, Report(0, (answer(leases[0][0]),)), 1.0))[0]) == [1]
 
 
 def test_earlier_steps_are_served_first():
-    pool = pool_of(1, max_num_seqs=4)
+    pool = pool_of(1, num_slots=4)
     (first, _) = sent(pool.submit(batch_of(3, batch_id=0, step=5), 0.0))[0]
     pool.submit(batch_of(1, batch_id=1, step=6), 0.0)
     pool.submit(batch_of(1, batch_id=2, step=4), 0.0)
@@ -105,7 +105,7 @@ def test_earlier_steps_are_served_first():
 
 
 def test_small_groups_of_later_steps_do_not_keep_a_large_one_waiting():
-    pool = pool_of(1, max_num_seqs=4)
+    pool = pool_of(1, num_slots=4)
     (first, _) = sent(pool.submit(batch_of(2, num_generations=2, batch_id=0), 0.0))[0]
     pool.submit(batch_of(1, num_generations=4, batch_id=1, step=1), 0.0)
     pool.submit(batch_of(9, num_generations=1, batch_id=2, step=2), 0.0)
@@ -166,7 +166,7 @@ def test_a_lost_samplers_groups_go_to_others_at_once_and_its_late_answers_are_ig
 
 
 def test_groups_of_a_lost_sampler_come_first_and_in_their_order():
-    pool = pool_of(2, max_num_seqs=4)
+    pool = pool_of(2, num_slots=4)
     leases = sent(pool.submit(batch_of(8), 0.0))
     pool.lost(0, "it died", 1.0)
     following = sent(pool.heard(1, Report(0, tuple(map(answer, leases[1]))), 2.0))
@@ -208,7 +208,7 @@ def test_an_engine_without_weights_gets_no_lease():
 
 
 def test_a_leaving_sampler_finishes_what_it_has_and_gets_nothing_new():
-    pool = pool_of(1, max_num_seqs=4)
+    pool = pool_of(1, num_slots=4)
     first, second = sent(pool.submit(batch_of(3), 0.0))[0]
     assert pool.scale(0, 0.0) == []
     assert pool.heard(0, Report(0, (answer(first),)), 1.0) == [accept(first)]
@@ -217,7 +217,7 @@ def test_a_leaving_sampler_finishes_what_it_has_and_gets_nothing_new():
 
 
 def test_a_leaving_sampler_that_is_wanted_again_stays_and_takes_leases():
-    pool = pool_of(1, max_num_seqs=4)
+    pool = pool_of(1, num_slots=4)
     pool.submit(batch_of(1), 0.0)
     pool.scale(0, 0.0)
     assert sent(pool.submit(batch_of(1, batch_id=1), 0.0)) == {}
@@ -311,7 +311,7 @@ def test_no_batch_is_submitted_twice_or_empty():
 
 
 def test_a_sampler_whose_weights_come_later_finds_its_share():
-    pool = pool_of(2, max_num_seqs=64)
+    pool = pool_of(2, num_slots=64)
     pool.heard(0, Report(version=1), 0.0)
     first = sent(pool.submit(batch_of(10, min_version=1), 0.0))
     assert len(first[0]) == 6  # no more than its share and one group, though it has room for all
@@ -320,7 +320,7 @@ def test_a_sampler_whose_weights_come_later_finds_its_share():
 
 
 def test_a_sampler_never_waits_for_one_that_stays_behind():
-    pool = pool_of(2, max_num_seqs=64)
+    pool = pool_of(2, num_slots=64)
     pool.heard(0, Report(version=1), 0.0)
     held = sent(pool.submit(batch_of(10, min_version=1), 0.0))[0]
     done = 0

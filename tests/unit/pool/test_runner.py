@@ -76,7 +76,7 @@ def play(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        pool = Pool(RolloutsConfig(**settings).pool(num_samplers, max_num_seqs=8, start_s=SOON_S), loop.time())
+        pool = Pool(RolloutsConfig(**settings).pool(num_samplers, num_slots=8, start_s=SOON_S), loop.time())
         links: list[FakeLink] = []
 
         def launch(member: int) -> FakeLink:

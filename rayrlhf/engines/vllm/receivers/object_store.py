@@ -1,7 +1,7 @@
-"""Weight transport over Ray's object store, as a vLLM weight-transfer engine: the default, and it works everywhere.
+"""Receiver of `object_store`: loads the buckets that the sampler fetched while its engine was generating.
 
-The update carries buckets that the sampler fetched while its engine was drawing; they are views of the object store's
-memory. vLLM's layerwise reload takes checkpoint names and shapes, whatever the worker packs or shards.
+They are views of the object store's memory. vLLM's layerwise reload takes checkpoint names and shapes, whatever the
+worker packs or shards.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
-from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from rayrlhf.weights.buckets import Bucket
-
-BACKEND = "rayrlhf_object_store"
 
 
 @dataclass
@@ -32,7 +29,7 @@ class ObjectStoreUpdateInfo(WeightTransferUpdateInfo):
     buckets: list[Bucket] = field(default_factory=list)
 
 
-class ObjectStoreWeightTransferEngine(WeightTransferEngine[ObjectStoreInitInfo, ObjectStoreUpdateInfo]):
+class ObjectStoreReceiver(WeightTransferEngine[ObjectStoreInitInfo, ObjectStoreUpdateInfo]):
     """Receiving side, one per vLLM worker."""
 
     init_info_cls = ObjectStoreInitInfo
@@ -60,9 +57,3 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[ObjectStoreInitInfo, 
 
     def shutdown(self) -> None:
         """Nothing is held between updates."""
-
-
-def register() -> None:
-    """Make the transport known to vLLM in this process. Safe to call again."""
-    if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, ObjectStoreWeightTransferEngine)

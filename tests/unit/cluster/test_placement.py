@@ -54,7 +54,7 @@ def test_an_unknown_role_in_colocate_is_named_with_the_known_ones():
 
 @pytest.mark.parametrize("colocate", [[["policy", "sampler"], ["policy", "reference"]], [["policy", "policy"]]])
 def test_a_role_in_two_groups_is_refused(colocate):
-    with pytest.raises(PlacementError, match="name each once"):
+    with pytest.raises(PlacementError, match="name each role once"):
         plan_placement(ROLES, colocate)
 
 

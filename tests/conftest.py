@@ -110,7 +110,8 @@ def local_cluster() -> Iterator[None]:
         patch.setenv("RAY_AUTH_TOKEN", "a" * 32)
         patch.setenv("RAYRLHF_RUNS", f"{folder}/runs")
         patch.delenv("RAY_ADDRESS", raising=False)
-        local.up(port=local.free_port(), dashboard_port=local.free_port(), num_cpus=4, temp_dir=Path(folder) / "ray")
+        ports = {"port": local.free_port(), "dashboard_port": local.free_port()}
+        local.up(**ports, num_cpus=4, temp_dir=Path(folder) / "ray", timeout_s=180)  # others may keep the cores busy
         try:
             local.connect()
             yield

@@ -20,6 +20,9 @@ from rayrlhf.cluster import connection, local, ray_auth
 
 pytestmark = pytest.mark.ray
 
+PATIENCE_S = 120.0
+"""For what takes a few seconds on a quiet machine."""
+
 CONNECT = """
 import ray
 from rayrlhf.cluster import local
@@ -60,13 +63,13 @@ def free_ports(count: int) -> list[int]:
 def python(code: str, **environment: str) -> str:
     """Output of `code` in a new process; an empty value removes that variable."""
     env = {key: value for key, value in {**os.environ, **environment}.items() if value}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout
 
 
-def wait_until(condition, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.1)
@@ -104,7 +107,14 @@ class Up:
 def up(folder: Path, surroundings: None) -> Iterator[Up]:
     port, dashboard_port = free_ports(2)
     said: list[str] = []
-    record = local.up(port=port, dashboard_port=dashboard_port, num_cpus=2, temp_dir=folder / "ours", say=said.append)
+    record = local.up(
+        port=port,
+        dashboard_port=dashboard_port,
+        num_cpus=2,
+        temp_dir=folder / "ours",
+        timeout_s=PATIENCE_S,
+        say=said.append,
+    )
     yield Up(record, port, said)
     local.down(say=said.append)
 
@@ -123,7 +133,7 @@ def open_cluster(folder: Path, surroundings: None) -> Iterator[str]:
     wait_until(lambda: "block forever" in (folder / "theirs.log").read_text())
     yield address
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    process.wait(PATIENCE_S)
 
 
 def test_nothing_up_is_said_without_a_stack_trace():

@@ -39,7 +39,7 @@ def test_impossible_settings_are_refused(bad):
 def test_targets_that_are_no_list_of_names_get_one_message_with_the_fix(targets):
     with pytest.raises(ConfigError) as caught:
         parse_config(LoraConfig, {"target_modules": targets}, "x.yaml")
-    assert "1 setting to mend" in str(caught.value)
+    assert "1 setting to fix" in str(caught.value)
     assert "[q_proj, v_proj]" in str(caught.value)
 
 

@@ -48,7 +48,7 @@ def test_paths_of_all_parts_become_absolute(tmp_path, monkeypatch):
 
 def test_errors_name_the_setting_and_not_the_tags_on_the_way_to_it():
     tree = {"kind": "sum", "parts": [{"source": {"kind": "rules", "rules": [{"kind": "length", "max": 0}]}}]}
-    with pytest.raises(ConfigError, match=r"^run: 1 setting to mend\n  source\.parts\.0\.source\.rules\.0\.max: "):
+    with pytest.raises(ConfigError, match=r"^run: 1 setting to fix\n  source\.parts\.0\.source\.rules\.0\.max: "):
         parse_config(Holder, {"source": tree}, "run")
 
 

@@ -100,7 +100,10 @@ def model_init(
     typer.echo(f"{out}: {parameters / 1e6:.1f}M parameters")
 
 
-SamplingOption = Annotated[float, typer.Option(help="0 is greedy")]
+Temperature = Annotated[float, typer.Option(help="0 is greedy")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16"], typer.Option(help="auto is float32 on CPU and bfloat16 on a GPU")
+]
 
 
 @app.command()
@@ -108,37 +111,34 @@ def generate(
     model: Annotated[str, typer.Argument(help="model folder")],
     prompts: Annotated[list[str], typer.Argument(help="one prompt each")],
     template: Annotated[str, typer.Option(help="chat, kochatgpt or kullm")] = "chat",
-    temperature: SamplingOption = 0.0,
+    temperature: Temperature = 0.0,
     top_p: float = 1.0,
     top_k: int = 0,
-    max_completion_length: int = 128,
+    max_completion_length: Annotated[
+        int | None, typer.Option(help="tokens of an answer; by default 128, or what the prompt leaves")
+    ] = None,
     seed: int = 0,
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Answer prompts with a model, through the engine that the samplers use."""
-    from rayrlhf.cli.talk import Talker
-    from rayrlhf.engines import Sampling
-
     with user_errors():
-        sampling = Sampling(
-            temperature=temperature, top_p=top_p, top_k=top_k, max_completion_length=max_completion_length
-        )
-        talker = Talker(model, template, sampling, dtype)
-        for answer in talker.answer([[("user", prompt)] for prompt in prompts], seed):
-            typer.echo(answer)
+        from rayrlhf.cli.talk import generate, load
+
+        talker = load(model, template, temperature, top_p, top_k, max_completion_length, 128)
+        generate(talker, prompts, seed, dtype)
 
 
 @app.command()
 def chat(
     model: Annotated[str, typer.Argument(help="model folder")],
-    temperature: SamplingOption = 0.7,
-    max_completion_length: int = 256,
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    temperature: Temperature = 0.7,
+    max_completion_length: Annotated[
+        int | None, typer.Option(help="tokens of an answer; by default 256, or what the conversation leaves")
+    ] = None,
+    dtype: Dtype = "auto",
 ) -> None:
-    """Talk to a model with its chat template; an empty line or end of input ends it."""
-    from rayrlhf.cli.talk import Talker
-    from rayrlhf.engines import Sampling
-
+    """Talk to a model with its chat template. Ctrl-C ends an answer; an empty line or end of input ends the chat."""
     with user_errors():
-        sampling = Sampling(temperature=temperature, max_completion_length=max_completion_length)
-        Talker(model, "chat", sampling, dtype).converse()
+        from rayrlhf.cli.talk import chat, load
+
+        chat(load(model, "chat", temperature, 1.0, 0, max_completion_length, 256), dtype)

@@ -6,7 +6,7 @@ Engines are plain classes; tokens in, tokens out.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -154,6 +154,13 @@ class Engine(Protocol):
         update: what the receiver of the weight transport understands; `buckets`, a list, for `object_store`.
         Running responses go on with the new weights, and nothing that the old ones computed is used again. Returns how
         many of the next steps compute the beginnings of responses anew.
+        """
+        ...
+
+    def stream(self, request: GenerationRequest, sampling: Sampling) -> Iterator[tuple[int, ...]]:
+        """The tokens of one response so far, after every step, by an engine that does nothing else.
+
+        Closing the iterator ends the response.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from rayrlhf.engines.base import Adapters, Completion, GenerationRequest, Sampling
@@ -110,6 +111,17 @@ class VllmEngine:
         with adapter_folder(update["buckets"], adapters) as folder:
             self._engine.add_lora(LoRARequest("policy", 1, str(folder), load_inplace=True))
             self._adapter = LoRARequest("policy", 1, str(folder))  # loaded: nobody reads the folder again
+
+    def stream(self, request: GenerationRequest, sampling: Sampling) -> Iterator[tuple[int, ...]]:
+        """The tokens of one response so far, after every step."""
+        self.add(0, request, sampling)
+        try:
+            while not (ended := self.step()):
+                for state in self._engine.output_processor.request_states.values():
+                    yield tuple(state.detokenizer.output_token_ids)
+            yield ended[0][1].token_ids
+        finally:
+            self._engine.abort_request(["0"])  # does nothing once it has ended
 
     def _parameters(self, sampling: Sampling, seed: int) -> Any:
         from vllm import SamplingParams

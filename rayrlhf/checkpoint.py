@@ -7,6 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def is_due(step: int, interval: int) -> bool:
+    """Whether something that happens every `interval` steps happens at this one; 0 is never."""
+    return interval > 0 and step % interval == 0
+
+
 class Checkpoints:
     """Folders `step-000020/`, of which the newest `keep` stay."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -170,12 +170,24 @@ class RowShare:
     @staticmethod
     def merge(shares: Sequence[RowShare], num_rows: int) -> FloatArray:
         """The shares of all ranks in the order of rows: [B], or flat. Every row must be there exactly once."""
-        rows = np.concatenate([share.rows for share in shares])
-        assert np.array_equal(np.sort(rows), np.arange(num_rows)), "ranks did not cover every row exactly once"
         lengths = np.concatenate([np.ones(len(s.rows), np.int64) if s.lengths is None else s.lengths for s in shares])
         values = np.concatenate([share.values for share in shares])
-        merged: FloatArray = values[row_indices(offsets_of(lengths), np.argsort(rows))]
+        merged: FloatArray = values[row_indices(offsets_of(lengths), share_order(shares, num_rows))]
         return merged
+
+
+class Share(Protocol):
+    """What one rank computed for some rows of a step."""
+
+    @property
+    def rows(self) -> IntArray: ...
+
+
+def share_order(shares: Sequence[Share], num_rows: int) -> IntArray:
+    """[num_rows]: where each row of the step is in the shares of all ranks. Every row must be there exactly once."""
+    rows = np.concatenate([share.rows for share in shares])
+    assert np.array_equal(np.sort(rows), np.arange(num_rows)), "ranks did not cover every row exactly once"
+    return np.argsort(rows)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import ray
 import ray.train
 import ray.train.torch
 
+from rayrlhf.checkpoint import is_due
 from rayrlhf.cluster.actor_group import WorkerError
 from rayrlhf.cluster.connection import connect
 from rayrlhf.cluster.mailbox import deliver_to
@@ -105,14 +106,10 @@ class Schedule:
         return epoch_batches(self.num_rows, self.batch_size, (self.seed, epoch))[index]
 
     def evaluates_after(self, steps_done: int) -> bool:
-        return steps_done == self.total_steps or _on_interval(steps_done, self.evaluation_interval)
+        return steps_done == self.total_steps or is_due(steps_done, self.evaluation_interval)
 
     def saves_after(self, steps_done: int) -> bool:
-        return steps_done == self.total_steps or _on_interval(steps_done, self.checkpoint_interval)
-
-
-def _on_interval(steps_done: int, interval: int) -> bool:
-    return interval > 0 and steps_done % interval == 0
+        return steps_done == self.total_steps or is_due(steps_done, self.checkpoint_interval)
 
 
 def schedule_of(config: OfflineConfig, num_rows: int) -> Schedule:

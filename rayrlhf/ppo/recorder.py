@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import psutil
 
-from rayrlhf.checkpoint import Checkpoints
+from rayrlhf.checkpoint import Checkpoints, is_due
 from rayrlhf.metrics import MetricsLog
 from rayrlhf.pool import goodput
 from rayrlhf.pool.status import Status
@@ -51,12 +51,12 @@ class Recorder:
 
     def evaluates(self, step: int) -> bool:
         """Whether held-out prompts are answered before this step."""
-        return step % (self._config.evaluation.interval or self._config.num_steps) == 0
+        return step == 0 or is_due(step, self._config.evaluation.interval)
 
     def rollouts_file(self, step: int) -> str | None:
         """Where the step's rollouts are written as text, if they are."""
-        interval = self._config.save_rollouts_interval
-        return self._text_file(f"step-{step + 1:06d}") if interval > 0 and step % interval == 0 else None
+        due = is_due(step, self._config.save_rollouts_interval)
+        return self._text_file(f"step-{step + 1:06d}") if due else None
 
     def heldout_file(self, step: int) -> str:
         """Where held-out responses before this step are written as text."""
@@ -68,8 +68,8 @@ class Recorder:
 
     def save(self, step: int, save: Callable[[str], None]) -> None:
         """Write a checkpoint after this step, if one is due."""
-        done, interval = step + 1, self._config.checkpoint_interval
-        if done == self._config.num_steps or (interval > 0 and done % interval == 0):
+        done = step + 1
+        if done == self._config.num_steps or is_due(done, self._config.checkpoint_interval):
             self.enter("save")
             self._checkpoints.write(done, save)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rayrlhf.rewards.base import RewardError, Score
-from rayrlhf.types import BoolArray, FloatArray, IntArray
+from rayrlhf.types import BoolArray, FloatArray, IntArray, share_order
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,12 @@ class ScoreShare:
     @staticmethod
     def merge(shares: Sequence[ScoreShare], num_rows: int) -> ScoreShare:
         """The shares of all ranks as one, rows in order: every row must be there exactly once."""
-        rows = np.concatenate([share.rows for share in shares])
-        assert np.array_equal(np.sort(rows), np.arange(num_rows)), "ranks did not cover every row exactly once"
+        order = share_order(shares, num_rows)
         names = {share.part_names for share in shares}
         assert len(names) == 1, f"ranks disagree about the reward's parts: {sorted(names)}"
-        order = np.argsort(rows)
         rejections = {row: why for share in shares for row, why in share.rejections.items()}
         return ScoreShare(
-            rows=rows[order],
+            rows=np.arange(num_rows),
             values=np.concatenate([share.values for share in shares])[order],
             part_values=np.concatenate([share.part_values for share in shares])[order],
             part_names=names.pop(),
@@ -118,5 +116,5 @@ def check_rejections(merged: ScoreShare, max_share: float) -> None:
     details = f"\nrow {row}: {first.reason}\n{first.trace}".rstrip() if first.trace else ""
     raise RewardError(
         f"{len(rejections)} of {total} rollouts got no reward, more than reward.max_reject_share={max_share:g} allows: "
-        f"{reasons}; mend the reward, or raise reward.max_reject_share{details}"
+        f"{reasons}; fix the reward, or raise reward.max_reject_share{details}"
     )

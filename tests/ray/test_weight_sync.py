@@ -78,7 +78,8 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
         tokens, mask, _ = row_tensors(rollouts, np.arange(len(rollouts)), Ranks().device)
         with torch.no_grad():
             logprobs = policy(tokens, mask).logprobs.numpy()
-        return logprob_gap(rollouts, logprobs, version)["engine/logprob_gap_max"]
+        flat = logprobs[np.arange(logprobs.shape[1]) < rollouts.lengths[:, None]]  # [B, T] without padding: [N]
+        return logprob_gap(rollouts, flat, version)["engine/logprob_gap_max"]
 
     def perturb() -> None:
         with torch.no_grad():

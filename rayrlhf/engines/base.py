@@ -153,7 +153,7 @@ class Engine(Protocol):
 
         update: what the receiver of the weight transport understands; `buckets`, a list, for `object_store`.
         Running responses go on with the new weights, and nothing that the old ones computed is used again. Returns how
-        many of the next steps compute the beginnings of responses anew.
+        many of the next steps compute the beginnings of responses again.
         """
         ...
 

@@ -13,16 +13,16 @@ from rayrlhf.weights.store import Published, VersionStore
 from rayrlhf.workers.sampler import Weights
 
 PATIENCE_S = 5.0
-"""How long one question to the store waits for a new version; then it is asked again."""
+"""How long one call to the store waits for a new version, before the sampler calls again."""
 PAUSE_S = 0.5
-"""Before a store that is being restarted is asked again."""
+"""Between calls to a store that is being restarted."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class WeightStore:
     """Owns the references to the newest weight versions, so that they outlive the learner that made them.
 
-    If its process dies, Ray starts it again, empty: the loop then publishes once more.
+    If its process dies, Ray restarts it empty, and the loop publishes the version again (`Weights.heal`).
     """
 
     def __init__(self) -> None:
@@ -30,10 +30,10 @@ class WeightStore:
         self._changed = asyncio.Condition()
 
     async def publish(self, version: int, learners: list[Any], dtype: Any) -> None:
-        """Have the learners export their weights as `version`, and wake whoever waits for it.
+        """Have the learners export their weights as `version`, and wake the samplers that wait for it.
 
-        Ray gives a call's results to its caller, so the store makes the call: the buckets lie on rank 0's node and are
-        this actor's.
+        Ray gives a call's results to its caller, so the store makes the call: the buckets stay on rank 0's node, and
+        this actor owns them.
         """
         streams = [host.export.options(num_returns="streaming").remote(dtype) for host in learners]
         buckets, *others = [[reference async for reference in stream] for stream in streams]
@@ -44,11 +44,11 @@ class WeightStore:
             self._changed.notify_all()
 
     async def version(self) -> int:
-        """The newest one's; −1 if there is none."""
+        """Of the newest weights; −1 if there are none."""
         newest = self._versions.newest
         return -1 if newest is None else newest.version
 
-    @ray.method(max_task_retries=0)  # who asks has its own patience
+    @ray.method(max_task_retries=0)  # samplers retry by themselves
     async def newest(self, min_version: int, timeout_s: float) -> Published | None:
         """The newest version, once there is one of at least `min_version`; None if there is none in time."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 BUCKET_BYTES = 256 * 2**20
-"""Aim for one bucket: what sender and receiver hold in memory beside the model."""
+"""Target size of a bucket: what sender and receiver hold in memory beside the model."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class Published:
 
     version: int
     buckets: list[Any]
-    """References to `rayrlhf.weights.buckets.Bucket` objects."""
+    """References to the buckets that the transport packed, in order."""
 
 
 class VersionStore:

@@ -84,7 +84,7 @@ class VllmEngine:
 
     def load_weights(self, update: dict[str, Any], version: int) -> int:
         """Take a version of the weights, or of the adapters. Running responses lose their key-value cache, which the
-        next steps compute anew from their tokens, and no cached prefix of the old version is left."""
+        next steps compute again from their tokens, and no cached prefix of the old version is left."""
         if self._adapters is None:
             self._load_model(update)
         else:

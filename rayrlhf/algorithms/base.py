@@ -22,7 +22,7 @@ from rayrlhf.types import FloatArray, IntArray, Rollouts, StepSize, TrainBatch, 
 
 @dataclass(frozen=True)
 class ScoredRollouts:
-    """A step's rollouts with all that was said of them; None is what the algorithm does not need.
+    """A step's rollouts with what the roles computed for them; None is what the algorithm does not need.
 
     Credit looks at the whole step at once, so per-token arrays are padded here: [B, T], right-padded.
     """
@@ -104,7 +104,7 @@ class Algorithm(PolicyLoss):
 
     needs_critic: ClassVar[bool] = False
     needs_greedy: ClassVar[bool] = False
-    """Whether each prompt's greedy response is drawn and scored too."""
+    """Whether each prompt's greedy response is sampled and scored too."""
     min_generations: ClassVar[int] = 1
     """Responses per prompt that it takes to compare them."""
 
@@ -139,8 +139,8 @@ class Algorithm(PolicyLoss):
         return 0
 
     @property
-    def draws_per_step(self) -> int:
-        """How often a step draws prompts at most."""
+    def batches_per_step(self) -> int:
+        """Batches of prompts that a step samples at most."""
         return 1
 
     @abstractmethod

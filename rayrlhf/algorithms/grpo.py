@@ -1,4 +1,4 @@
-"""Group-relative policy optimisation: a response is as good as it is better than the others to the same prompt.
+"""Group-relative policy optimization: a response is as good as it is better than the others to the same prompt.
 
 GRPO: Shao et al. 2024 (DeepSeekMath), section 4.1, with one optimizer step's aggregation over all its responses.
 Dr.GRPO: Liu et al. 2025, "Understanding R1-Zero-like training", section 3: no division by the deviation or the length.
@@ -23,7 +23,7 @@ class DynamicSampling(Config):
     """Groups whose responses all earned the same teach nothing: draw others in their place (DAPO, section 3.2)."""
 
     max_rounds: PositiveInt = 3
-    """How often a step draws, the first time included; after that it trains on what it has."""
+    """Batches that a step samples, the first one included; after that it trains on what it has."""
     tolerance: NonNegativeFloat = 1e-6
     """Scores that differ by no more are the same."""
 
@@ -39,7 +39,7 @@ class GroupAlgorithm(Algorithm):
     token then pays the penalties from itself on (OpenRLHF). The same with `kl_in: loss`."""
 
     @property
-    def draws_per_step(self) -> int:
+    def batches_per_step(self) -> int:
         return self.dynamic_sampling.max_rounds if self.dynamic_sampling else 1
 
     @abstractmethod

@@ -37,7 +37,7 @@ class TokenTensors:
 
 
 class ImportanceCorrection(Config):
-    """Weights for what the sampler drew from a slightly other distribution than the learner's: π_old / π_sampler.
+    """Weights for samples of a slightly different distribution than the learner's: π_old / π_sampler.
 
     Truncated: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training". `truncate`,
     `mask` and `sequence_mask` at the level of tokens, with a floor, are OpenRLHF's `tis`, `icepop` and `seq-mask-tis`.
@@ -73,10 +73,10 @@ class ImportanceCorrection(Config):
         ratio = torch.exp(log_ratio)
         if self.kind == "truncate":
             return ratio.clamp(self.floor, self.cap)
-        judged = ratio
+        bounded = ratio
         if self.kind == "sequence_mask":
-            judged = torch.exp(sequence_mean(log_ratio, data.mask)).unsqueeze(1)
-        return torch.where((judged >= (self.floor or 0.0)) & (judged <= self.cap), ratio, 0.0)
+            bounded = torch.exp(sequence_mean(log_ratio, data.mask)).unsqueeze(1)
+        return torch.where((bounded >= (self.floor or 0.0)) & (bounded <= self.cap), ratio, 0.0)
 
 
 class PolicyLoss(Config):
@@ -102,7 +102,7 @@ class PolicyLoss(Config):
     entropy_coef: NonNegativeFloat = 0.0
     """Weight of the entropy bonus."""
     old_logprobs: Literal["learner", "sampler"] = "learner"
-    """Whose log π_old the ratio is over: recomputed by the learner, or what the sampler reported while it drew, which
+    """Whose log π_old the ratio is over: recomputed by the learner, or what the sampler reported while it sampled, which
     saves the learner a forward pass and has the sampler's rounding in every ratio."""
     importance_correction: ImportanceCorrection | None = None
     """Corrects for the difference between sampler and learner."""
@@ -124,7 +124,7 @@ class PolicyLoss(Config):
         return self
 
     def policy_loss(self, new: TokenLogprobs, data: TokenTensors, size: StepSize, kl_coef: float) -> Loss:
-        """The loss of a micro-batch as its share of an optimizer step of `size`, and figures that add up likewise."""
+        """The loss of a micro-batch as its share of an optimizer step of `size`, and metrics that add up likewise."""
         log_ratio = self._log_ratio(new.logprobs, data)
         surrogate = self._surrogate(new.logprobs, log_ratio, data.advantages)
         weights = token_weights(self.aggregation, data.mask, size, new.logprobs.dtype)

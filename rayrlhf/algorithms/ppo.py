@@ -1,4 +1,4 @@
-"""Proximal policy optimisation for language models (Schulman et al. 2017; Ziegler et al. 2019; Ouyang et al. 2022).
+"""Proximal policy optimization for language models (Schulman et al. 2017; Ziegler et al. 2019; Ouyang et al. 2022).
 
 Deviations from the papers: the KL penalty is a per-token reward (Ziegler et al. 2019, section 2.2) and the score is
 placed on the last response token; advantages are whitened over the whole step; losses are token means over the whole

@@ -1,4 +1,4 @@
-"""REINFORCE++ (Hu 2025): PPO's clip and per-token KL reward, no critic; advantages normalised over the whole step."""
+"""REINFORCE++ (Hu 2025): PPO's clip and per-token KL reward, no critic; advantages normalized over the whole step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rayrlhf.functional import KLEstimator, group_mean, returns_to_go
 
 
 class ReinforcePP(Algorithm):
-    """A_t = normalised Σ_{s ≥ t} γ^{s−t} r_s."""
+    """A_t = normalized Σ_{s ≥ t} γ^{s−t} r_s."""
 
     kind: Literal["reinforce_pp"] = "reinforce_pp"
     gamma: float = Field(default=1.0, ge=0, le=1)

@@ -1,6 +1,6 @@
-"""What users of RLHF report as "it does not learn", told from a step's figures: one line each, with the setting to see.
+"""What users of RLHF report as "it does not learn", read off a step's metrics: one line each, with the setting to see.
 
-A line is said once a run, at the first step that shows its sign.
+A line is printed once a run, at the first step that shows its sign.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-Figures = Mapping[str, float]
+Metrics = Mapping[str, float]
 
 MIN_SEQUENCE_KL = -1.0
 ENTROPY_COLLAPSE = 0.1
@@ -28,7 +28,7 @@ class Diagnostics:
     _first: dict[str, float] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
 
-    def warnings(self, metrics: Figures) -> list[str]:
+    def warnings(self, metrics: Metrics) -> list[str]:
         """New lines for this step."""
         self._first = {**metrics, **self._first}
         found = dict(self._signs(metrics))
@@ -36,7 +36,7 @@ class Diagnostics:
         self._said |= found.keys()
         return [f"warning: {text}" for text in new]
 
-    def _signs(self, now: Figures) -> Iterator[tuple[str, str]]:
+    def _signs(self, now: Metrics) -> Iterator[tuple[str, str]]:
         if (gap := now.get("engine/logprob_gap_max", 0.0)) > self.logprob_gap_limit:
             yield (
                 "gap",
@@ -56,7 +56,7 @@ class Diagnostics:
             yield (
                 "kl",
                 f"the KL to the reference is {kl:.3g} nats a response, and a KL is never negative: the responses are "
-                "not drawn from the policy's distribution; see sampling.top_k, top_p and repetition_penalty",
+                "not sampled from the policy's distribution; see sampling.top_k, top_p and repetition_penalty",
             )
         entropy, first_entropy = now.get("policy/entropy", 0.0), self._first.get("policy/entropy", 0.0)
         if entropy < ENTROPY_COLLAPSE * first_entropy:
@@ -72,7 +72,7 @@ class Diagnostics:
                 "an optimizer step was skipped, its gradient was not finite; lower the learning rate, or see precision",
             )
 
-    def _length_signs(self, now: Figures) -> Iterator[tuple[str, str]]:
+    def _length_signs(self, now: Metrics) -> Iterator[tuple[str, str]]:
         length, first_length = now.get("length/mean", 0.0), self._first.get("length/mean", 0.0)
         drifted = length > LENGTH_DRIFT * first_length or length < first_length / LENGTH_DRIFT
         if drifted:

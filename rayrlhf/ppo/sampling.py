@@ -108,7 +108,7 @@ class Samplers:
         config = self._config
         samples = step_samples(
             self._prompts,
-            step * config.algorithm.draws_per_step + turn,
+            step * config.algorithm.batches_per_step + turn,
             config.batch_size,
             config.num_generations,
             config.run.seed,

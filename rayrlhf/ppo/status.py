@@ -17,7 +17,7 @@ def print_status(run: str, loop: LoopStatus, rollouts: Status) -> None:
     speed = rollouts.tokens / rollouts.uptime_s if rollouts.uptime_s > 0 else 0.0
     console.print(
         f"{run}: step {loop.step} of {loop.num_steps}, weights {_version(loop.version)}, up for "
-        f"{_duration(rollouts.uptime_s)}, {rollouts.tokens:,} tokens drawn ({speed:,.0f}/s)",
+        f"{_duration(rollouts.uptime_s)}, {rollouts.tokens:,} tokens sampled ({speed:,.0f}/s)",
         markup=False,
     )
     console.print(_samplers(loop, rollouts))

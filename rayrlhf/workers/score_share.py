@@ -32,19 +32,19 @@ class ScoreShare:
     rejections: dict[int, Rejection]  # by row of the step
 
     @staticmethod
-    def of(rows: IntArray, judged: Sequence[Score], part_names: tuple[str, ...]) -> ScoreShare:
+    def of(rows: IntArray, verdicts: Sequence[Score], part_names: tuple[str, ...]) -> ScoreShare:
         """One result per row."""
         missing = dict.fromkeys(part_names, np.nan)
-        parts = [list((result.parts if result.value is not None else missing).values()) for result in judged]
-        assert all(result.value is None or tuple(result.parts) == part_names for result in judged)
+        parts = [list((result.parts if result.value is not None else missing).values()) for result in verdicts]
+        assert all(result.value is None or tuple(result.parts) == part_names for result in verdicts)
         return ScoreShare(
             rows=rows,
-            values=np.array([np.nan if r.value is None else r.value for r in judged], dtype=np.float32),
+            values=np.array([np.nan if r.value is None else r.value for r in verdicts], dtype=np.float32),
             part_values=np.array(parts, dtype=np.float32).reshape(len(rows), len(part_names)),
             part_names=part_names,
             rejections={
                 int(row): Rejection(result.reason, result.trace)
-                for row, result in zip(rows, judged, strict=True)
+                for row, result in zip(rows, verdicts, strict=True)
                 if result.value is None
             },
         )
@@ -90,8 +90,8 @@ class ScoreShare:
 
     def metrics(self) -> dict[str, float]:
         """The mean of each part over the rollouts that have scores, and the share of those that have none."""
-        figures = {"reward/rejected_share": float(1 - self.accepted.mean())}
-        return figures | {f"reward/{name}_mean": mean for name, (mean, _) in self.part_means().items()}
+        metrics = {"reward/rejected_share": float(1 - self.accepted.mean())}
+        return metrics | {f"reward/{name}_mean": mean for name, (mean, _) in self.part_means().items()}
 
     def part_means(self) -> dict[str, tuple[float, float]]:
         """(mean, standard error) of each part over the rollouts that have scores; empty if none has one."""

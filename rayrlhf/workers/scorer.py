@@ -64,7 +64,7 @@ class RewardModelScorer(_Scorer):
         self._statistics = self._model.statistics if normalize else RewardStatistics()
 
     def score(self, rollouts: Rollouts) -> RowShare:
-        """This rank's share of the scores: [n], normalised if so configured."""
+        """This rank's share of the scores: [n], normalized if so configured."""
 
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             raw: torch.Tensor = self._model.scores(tokens, lengths, self._pooling)

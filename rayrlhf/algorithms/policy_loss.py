@@ -102,7 +102,7 @@ class PolicyLoss(Config):
     entropy_coef: NonNegativeFloat = 0.0
     """Weight of the entropy bonus."""
     old_logprobs: Literal["learner", "sampler"] = "learner"
-    """Whose log π_old the ratio is over: recomputed by the learner, or what the sampler reported while it sampled, which
+    """Whose log π_old the ratio is over: recomputed by the learner, or what the sampler reported as it sampled, which
     saves the learner a forward pass and has the sampler's rounding in every ratio."""
     importance_correction: ImportanceCorrection | None = None
     """Corrects for the difference between sampler and learner."""

@@ -19,8 +19,8 @@ case $action in
     start) exec "$bin/rayrlhf" up "$@" ;;
     stop) exec "$bin/rayrlhf" down "$@" ;;
     submit)
-        # Ray's own CLI sends the token only in this mode.
-        export RAY_AUTH_MODE=token
+        # Where the cluster is, and the mode without which Ray's own CLI sends no token.
+        eval "$("$bin/rayrlhf" up | grep export)"
         exec "$bin/ray" job submit --working-dir . -- "$@"
         ;;
     *)

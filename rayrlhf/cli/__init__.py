@@ -39,7 +39,7 @@ def up(
     port: Annotated[int, typer.Option(help="port of the cluster's control service")] = 6379,
     dashboard_port: Annotated[int, typer.Option(help="port of the dashboard and of `ray job submit`")] = 8265,
     num_cpus: Annotated[int | None, typer.Option(help="cores to offer; all by default")] = None,
-    timeout_s: Annotated[float, typer.Option(help="seconds to wait for it")] = 60.0,
+    timeout_s: Annotated[float, typer.Option(help="seconds to wait for it")] = 120.0,
 ) -> None:
     """Start a Ray cluster on this machine, with authentication on; runs go to ./runs."""
     from rayrlhf.cluster import connection, local

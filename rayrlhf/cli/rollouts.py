@@ -17,20 +17,20 @@ Run = Annotated[str, typer.Option(help="run.name of a job that is alive")]
 @app.command()
 def scale(num_samplers: Annotated[int, typer.Argument(help="samplers from now on, 1 or more")], run: Run) -> None:
     """Change the number of samplers of a running job; the others do not pause."""
-    from rayrlhf.ppo import pool_actor as rollout_pool
+    from rayrlhf.ppo import pool_actor
 
     with user_errors():
-        before = rollout_pool.scale(run, num_samplers)
-        typer.echo(f"{run}: {num_samplers} samplers are wanted, {before} were; see `rayrlhf status --run {run}`")
+        before = pool_actor.scale(run, num_samplers)
+        typer.echo(f"{run}: requested {num_samplers} samplers (before: {before}); see `rayrlhf status --run {run}`")
 
 
 def status(run: Run, json: Annotated[bool, typer.Option(help="as JSON, for programs")] = False) -> None:
     """Show a running job: its step, its samplers with their weight versions, its ledger, and where the time goes."""
-    from rayrlhf.ppo import pool_actor as rollout_pool
+    from rayrlhf.ppo import pool_actor
     from rayrlhf.ppo.status import print_status
 
     with user_errors():
-        loop, pool = rollout_pool.status(run)
+        loop, pool = pool_actor.status(run)
         if json:
             import json as encoder
 

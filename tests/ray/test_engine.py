@@ -13,8 +13,9 @@ NUM_PROMPTS, PROMPT_LENGTH = 70, 60
 
 
 @ray.remote(num_cpus=1)
-def responses(folder: str, groups: list[range]) -> list[list[tuple[int, ...]]]:
-    """What is answered to the prompts of each group, asked together: prompt i has seed i."""
+def responses(folder: str, groups: list[range]) -> tuple[list[list[tuple[int, ...]]], list[tuple[int, ...]]]:
+    """What is answered to the prompts of each group, asked together: prompt i has seed i. Then prompt 0's answer as it
+    is streamed, once one that was streamed before has been closed after its first token."""
     import os
 
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
@@ -26,13 +27,14 @@ def responses(folder: str, groups: list[range]) -> list[list[tuple[int, ...]]]:
     config = VllmEngineConfig(kv_cache_gib=0.2, max_num_seqs=128)
     engine = config.start(folder, PROMPT_LENGTH + 4, sampling, eos_token_id=0)
     prompts = np.random.default_rng(0).integers(4, 400, (NUM_PROMPTS, PROMPT_LENGTH)).tolist()
-    return [
-        [
-            completion.token_ids
-            for completion in generate(engine, [GenerationRequest(tuple(prompts[i]), i) for i in group], sampling)
-        ]
-        for group in groups
+    requests = [GenerationRequest(tuple(prompt), seed) for seed, prompt in enumerate(prompts)]
+    answers = [
+        [each.token_ids for each in generate(engine, [requests[i] for i in group], sampling)] for group in groups
     ]
+    stopped = engine.stream(requests[1], sampling)
+    next(stopped)
+    stopped.close()
+    return answers, list(engine.stream(requests[0], sampling))
 
 
 def test_more_prompts_than_the_engine_reads_at_once_are_answered_as_few_are(tmp_path: Path) -> None:
@@ -47,6 +49,7 @@ def test_more_prompts_than_the_engine_reads_at_once_are_answered_as_few_are(tmp_
         tie_embeddings=True,
     )
     halves = [range(NUM_PROMPTS // 2), range(NUM_PROMPTS // 2, NUM_PROMPTS)]
-    first, second, together = ray.get(responses.remote(folder, [*halves, range(NUM_PROMPTS)]), timeout=200)
+    (first, second, together), streamed = ray.get(responses.remote(folder, [*halves, range(NUM_PROMPTS)]), timeout=200)
     assert NUM_PROMPTS * PROMPT_LENGTH > 4096 > NUM_PROMPTS // 2 * PROMPT_LENGTH
     assert together == [*first, *second]
+    assert streamed == [first[0][:count] for count in range(1, len(first[0]) + 1)]

@@ -110,6 +110,9 @@ def local_cluster() -> Iterator[None]:
         patch.setenv("RAY_AUTH_TOKEN", "a" * 32)
         patch.setenv("RAYRLHF_RUNS", f"{folder}/runs")
         patch.delenv("RAY_ADDRESS", raising=False)
+        # Workers find what a test adds to rayrlhf, such as a role of its own.
+        helpers = str(Path(__file__).parent / "helpers")
+        patch.setenv("PYTHONPATH", os.pathsep.join([helpers, *filter(None, [os.environ.get("PYTHONPATH")])]))
         ports = {"port": local.free_port(), "dashboard_port": local.free_port()}
         local.up(**ports, num_cpus=4, temp_dir=Path(folder) / "ray", timeout_s=180)  # others may keep the cores busy
         try:

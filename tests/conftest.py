@@ -113,8 +113,10 @@ def local_cluster() -> Iterator[None]:
         # Workers find what a test adds to rayrlhf, such as a role of its own.
         helpers = str(Path(__file__).parent / "helpers")
         patch.setenv("PYTHONPATH", os.pathsep.join([helpers, *filter(None, [os.environ.get("PYTHONPATH")])]))
-        ports = {"port": local.free_port(), "dashboard_port": local.free_port()}
-        local.up(**ports, num_cpus=4, temp_dir=Path(folder) / "ray", timeout_s=180)  # others may keep the cores busy
+        try:
+            _start_cluster(Path(folder) / "ray")
+        except local.ClusterError:  # another process took a port between its choice and its use
+            _start_cluster(Path(folder) / "again")
         try:
             local.connect()
             yield
@@ -155,6 +157,13 @@ def make_rollouts() -> Callable[..., Any]:
         )
 
     return make
+
+
+def _start_cluster(temp_dir: Path) -> None:
+    from rayrlhf.cluster import local
+
+    # Other processes may keep the cores busy.
+    local.up(port=local.free_port(), dashboard_port=local.free_port(), num_cpus=4, temp_dir=temp_dir, timeout_s=120)
 
 
 def _make_folder(out: Path, architecture: Any, tied: bool) -> str:

@@ -30,32 +30,36 @@ TEXTS = (
 )
 
 
-LONGEST_FIRST = ({"e2e"}, {"faults", "ray"}, {"ray"}, {"faults"})
-"""Markers of tests that take minutes. Begun last, one would keep a process busy when all others have ended."""
+CLUSTER = ({"e2e"}, {"faults", "ray"}, {"ray"})
+"""Markers of tests that run Ray, in the order in which one process runs them all. A cluster keeps every core busy: two
+side by side take longer than one after the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests; those of one rank keep their order."""
+    """Sort the tests: those that take minutes first. Begun last, one would keep a process busy when all others have
+    ended. Tests of one rank keep their order."""
 
     def rank(item: pytest.Item) -> int:
         names = {mark.name for mark in item.iter_markers()}
-        return next((rank for rank, wanted in enumerate(LONGEST_FIRST) if wanted <= names), len(LONGEST_FIRST))
+        return next((rank for rank, wanted in enumerate((*CLUSTER, {"faults"})) if wanted <= names), len(CLUSTER) + 1)
 
     items.sort(key=rank)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Which tests one process of `pytest -n` runs: those of a file, which share its fixtures, and all of `e2e`, which
-    share the demo's run. Seeds of the simulation share nothing. Whoever is done takes the next ones, in order."""
+    """Which tests one process of `pytest -n` runs: those of a file, which share its fixtures, and all that run Ray,
+    which share a cluster. Seeds of the simulation share nothing. Whoever is done takes the next ones, in order."""
     from xdist.scheduler import LoadScopeScheduling
+
+    cluster = ("tests/e2e/", "tests/ray/", "tests/faults/test_running_jobs.py")
 
     class Sharing(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
             if file == "tests/faults/test_simulation_pool.py":
                 return nodeid
-            return "tests/e2e" if file.startswith("tests/e2e/") else file
+            return "cluster" if file.startswith(cluster) else file
 
     config.option.loadscopereorder = False
     return Sharing(config, log)

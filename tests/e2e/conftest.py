@@ -21,7 +21,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         env=environment | {"COLUMNS": "160"},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=2000,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return runs / "demo", done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from shell_blocks import ROOT, shell_blocks
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 PORTS = (6379, 8265)
 """Those of `rayrlhf up`, as the documents call it."""

@@ -22,11 +22,11 @@ from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.loop import run_ppo
 from rayrlhf.ppo.pool_actor import LoopStatus
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.usefixtures("local_cluster"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.usefixtures("local_cluster"), pytest.mark.timeout(1800)]
 
 SAMPLE = Path(__file__).parents[2] / "data/sample"
 BATCH = 48
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 
 
 class Job:

@@ -34,7 +34,7 @@ def launch(script: str, num_ranks: int, folder: Path, meanwhile: Callable[[], An
     try:
         result = meanwhile()
         for process in processes:
-            process.join(timeout=240)
+            process.join(timeout=600)
         codes = [process.exitcode for process in processes]
     finally:
         for process in processes:

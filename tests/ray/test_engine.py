@@ -49,7 +49,7 @@ def test_more_prompts_than_the_engine_reads_at_once_are_answered_as_few_are(tmp_
         tie_embeddings=True,
     )
     halves = [range(NUM_PROMPTS // 2), range(NUM_PROMPTS // 2, NUM_PROMPTS)]
-    (first, second, together), streamed = ray.get(responses.remote(folder, [*halves, range(NUM_PROMPTS)]), timeout=200)
+    (first, second, together), streamed = ray.get(responses.remote(folder, [*halves, range(NUM_PROMPTS)]), timeout=600)
     assert NUM_PROMPTS * PROMPT_LENGTH > 4096 > NUM_PROMPTS // 2 * PROMPT_LENGTH
     assert together == [*first, *second]
     assert streamed == [first[0][:count] for count in range(1, len(first[0]) + 1)]

@@ -18,7 +18,7 @@ def job(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"RAYRLHF_STATE": "/nonexistent/cluster.json", "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
 
 

@@ -6,12 +6,12 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,11 +20,32 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 LINE_EVERY_S = 1.0
 """Faster steps print at most one line in this time."""
 
-console = Console(soft_wrap=True, highlight=False)
+CONTROL_CHARACTERS = [*range(32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+"""Of C0, DEL, C1, and those that turn the direction of text."""
+_SPELLED_OUT = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in CONTROL_CHARACTERS if chr(code) not in "\n\t"
+}
+
+
+def harmless(text: str) -> str:
+    """`text` with its control characters spelled out: shown as they are, they could rule the terminal."""
+    return text.translate(_SPELLED_OUT)
+
+
+class _PlainConsole(Console):
+    """Shows texts of data, models and files as they are: nothing in them is markup or rules the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+
+console = _PlainConsole(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -90,7 +111,7 @@ class MetricsLog:
 
     def say(self, line: str) -> None:
         """Print one line above the bar."""
-        self._bar.console.print(line, markup=False)
+        self._bar.console.print(line)
 
     def _progress(self, step: int) -> str:
         """`12/40 ██████░░░░`: a bar that also reads well in a log file."""

@@ -7,20 +7,28 @@ from typing import Annotated, Any
 
 import typer
 
-from rayrlhf.cli.entry import user_errors
+from rayrlhf.cli.entry import file_errors
 from rayrlhf.config import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
-Inputs = Annotated[list[str], typer.Argument(help="files, or hf:NAME[:SPLIT] for a Hugging Face data set")]
-Out = Annotated[Path, typer.Option(help=".jsonl or .parquet file to write")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="files, folders, patterns such as 'data/*.jsonl', - for standard input, or "
+        "hf:NAME[:SPLIT][,subset=…][,revision=…][,data_dir=…] for a Hugging Face data set"
+    ),
+]
+Out = Annotated[Path, typer.Option(help=".jsonl, .json, .csv or .parquet file to write")]
+Force = Annotated[bool, typer.Option("--force", help="replace files that are there; inputs never are")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         "-s",
-        help="a setting, as key=value: format, columns.FIELD, rules.ranking_is, rules.min_score, decoding.encoding, "
-        "clean.min_prompt_chars, clean.near_duplicates.kind, read_as, max_rows, seed, …; may be repeated",
+        help="a setting, as key=value: format, columns.FIELD, keep_columns, rules.ranking_is, rules.min_score, "
+        "decoding.encoding, table.delimiter, table.header, clean.min_prompt_chars, clean.near_duplicates.kind, "
+        "read_as, max_rows, seed, …; may be repeated",
     ),
 ]
 Model = Annotated[str | None, typer.Option(help="model folder whose tokenizer counts tokens and renders chats")]
@@ -34,37 +42,37 @@ def inspect(
     settings: Settings = None,
 ) -> None:
     """Show the schema of each input and its first records, rendered with the template, what is trained in colour."""
-    with user_errors():
+    with file_errors():
         from rayrlhf.data.tools.inspect import inspect
 
         inspect(_read(inputs, settings), rows, _tokenizer(model))
 
 
 @app.command()
-def convert(inputs: Inputs, out: Out, settings: Settings = None) -> None:
+def convert(inputs: Inputs, out: Out, force: Force = False, settings: Settings = None) -> None:
     """Write all rows under one schema: {prompt, completion}, {prompt, chosen, rejected}, {prompt} or {messages}."""
-    with user_errors():
+    with file_errors():
         from rayrlhf.data.tools.transform import convert
 
-        convert(_read(inputs, settings), out)
+        convert(_read(inputs, settings), out, force)
 
 
 @app.command()
-def clean(inputs: Inputs, out: Out, settings: Settings = None) -> None:
+def clean(inputs: Inputs, out: Out, force: Force = False, settings: Settings = None) -> None:
     """Write the rows that the cleaning rules leave, and those that they reject with their reasons."""
-    with user_errors():
+    with file_errors():
         from rayrlhf.data.tools.transform import clean
 
-        clean(_read(inputs, settings), out)
+        clean(_read(inputs, settings), out, force)
 
 
 @app.command()
-def pairs(inputs: Inputs, out: Out, settings: Settings = None) -> None:
+def pairs(inputs: Inputs, out: Out, force: Force = False, settings: Settings = None) -> None:
     """Make pairs {prompt, chosen, rejected} of rankings, choices, scores or ratings, by the rule of their schema."""
-    with user_errors():
+    with file_errors():
         from rayrlhf.data.tools.transform import pairs
 
-        pairs(_read(inputs, ["read_as=preferences", *(settings or [])]), out)
+        pairs(_read(inputs, ["read_as=preferences", *(settings or [])]), out, force)
 
 
 @app.command()
@@ -72,13 +80,16 @@ def split(
     inputs: Inputs,
     out: Annotated[Path, typer.Option(help="folder to write into")],
     shares: Annotated[str, typer.Option(help="name=share of each part")] = "train=0.9,heldout=0.1",
+    stratify: Annotated[str | None, typer.Option(help="column of which each value has the same shares")] = None,
+    force: Force = False,
     settings: Settings = None,
 ) -> None:
-    """Split rows by prompt: no prompt is in two parts, and rows added later move none of the old ones."""
-    with user_errors():
+    """Split rows by prompt: no prompt is in two parts, and, without --stratify, rows added later move none of the old
+    ones."""
+    with file_errors():
         from rayrlhf.data.tools.transform import split
 
-        split(_read(inputs, settings), out, _shares(shares))
+        split(_read(inputs, settings), out, _shares(shares), stratify, force)
 
 
 @app.command()
@@ -89,15 +100,20 @@ def leaks(
         typer.Option(min=0.01, max=1.0, help="cosine from which prompts count as near; not looked for without"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON lines of all leaks")] = None,
+    drop: Annotated[
+        Path | None, typer.Option(help="file to write the last input to, without rows whose prompts leak")
+    ] = None,
+    force: Force = False,
     settings: Settings = None,
 ) -> None:
-    """Find prompts that are in two of the inputs. Exit status 1 if there are any."""
-    with user_errors():
+    """Find prompts that are in two of the inputs. Exit status 1 if any are left."""
+    with file_errors():
         from rayrlhf.data.tools.leaks import leaks
 
-        if len(inputs) < 2:
+        read = _read(inputs, settings)
+        if len(read.sources) < 2:
             raise ConfigError("leaks compares files: give at least two")
-        if leaks(_read(inputs, settings), near, out):
+        if leaks(read, near, out, drop, force):
             raise typer.Exit(1)
 
 
@@ -109,7 +125,7 @@ def stats(
     settings: Settings = None,
 ) -> None:
     """Rows, what cleaning would reject, lengths and languages. Writes nothing."""
-    with user_errors():
+    with file_errors():
         from rayrlhf.data.tools.transform import stats
 
         stats(_read(inputs, settings), _tokenizer(model), sample)

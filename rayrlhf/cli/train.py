@@ -40,7 +40,7 @@ def _train(path: Path, overrides: list[str] | None, dry_run: bool, job: str | No
         stage = STAGES[stage_of(path, tree, job)]()
         config = parse_config(stage.config, tree, source=str(path))
         if dry_run:
-            console.print(_dump({"config": config.model_dump(mode="json"), **stage.describe(config)}), markup=False)
+            console.print(_dump({"config": config.model_dump(mode="json"), **stage.describe(config)}))
         else:
             stage.run(config)
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rayrlhf.cluster import local
 from rayrlhf.cluster.connection import client_environment
@@ -99,7 +100,7 @@ def submit(command: list[str]) -> None:
             if CLIENT_LINE.match(line):
                 hidden.append(line)
             else:
-                console.print(line, end="", markup=False)
+                console.print(Text.from_ansi(line))
     if job.returncode:
         raise UserError(
             f"{''.join(hidden)}the job `{' '.join(command)}` failed with status {job.returncode}; its log is above"

@@ -2,5 +2,6 @@
 
 from rayrlhf.data.files.base import BadRow, Chunk, Decoding
 from rayrlhf.data.files.detect import open_chunks
+from rayrlhf.data.files.table import Table
 
-__all__ = ["BadRow", "Chunk", "Decoding", "open_chunks"]
+__all__ = ["BadRow", "Chunk", "Decoding", "Table", "open_chunks"]

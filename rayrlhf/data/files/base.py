@@ -12,11 +12,14 @@ from pydantic import field_validator
 
 from rayrlhf.config import Config
 from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.code_pages import korean_cp949
 
 ASCII = "".join(map(chr, range(32, 127))) + "\t\r\n"
 CHUNK_BYTES = 1 << 19
 """More than a core's cache holds is slower."""
 CHUNK_ROWS = 2048
+WIDE = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+"""Encodings of several bytes a character, which are read as UTF-8."""
 
 
 class Decoding(Config):
@@ -33,6 +36,8 @@ class Decoding(Config):
             known = codecs.lookup(name).name
             if known in ("utf-8", "utf-8-sig"):  # a byte order mark is skipped in any case
                 return "utf-8"
+            if known in WIDE:
+                return known
             as_ascii = ASCII.encode(name, errors="replace") == ASCII.encode()
         except LookupError:
             raise ValueError(f"{name!r} is not a text encoding that Python knows") from None
@@ -48,6 +53,8 @@ class Decoding(Config):
             return data.decode(self.encoding)
         except UnicodeDecodeError as error:
             problem = f"byte {error.start} of the {unit} (0x{data[error.start]:02x}) is not {self.encoding}"
+            if self.encoding == "utf-8" and (korean := korean_cp949(data)):
+                problem += f"; as cp949 it reads {korean!r}: set decoding.encoding=cp949"
             if self.invalid == "strict":
                 raise DataError(
                     f"{path}, {unit} {place}: {problem}; fix the file, name its encoding (decoding.encoding=cp949 for "

@@ -49,7 +49,8 @@ class _ArrayReader:
         """The elements completed by the next piece of the file; [] at the end."""
         values: list[Any] = []
         while not values and not self._ended:
-            data = self._file.read(CHUNK_BYTES)
+            # As much again as waits: an element over many pieces is tried a few times, not once for each piece.
+            data = self._file.read(max(CHUNK_BYTES, len(self._text)))
             self._bytes += len(data)
             self._ended = not data
             self._text += self._to_text.decode(data, final=not data)

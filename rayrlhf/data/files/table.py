@@ -9,25 +9,77 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import field_validator
+
+from rayrlhf.config import Config
 from rayrlhf.data.files.base import CHUNK_ROWS, BadRow, Chunk, Decoding
 from rayrlhf.data.ingest.account import DataError
 
 LONGEST_CELL = 1 << 24
 """Characters. Otherwise an unclosed quote would read the rest of a large file into memory."""
+DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "space": " "}
 
 
-def csv_chunks(file: IO[bytes], path: Path, decoding: Decoding, delimiter: str) -> Iterator[Chunk]:
-    """Rows as mappings from the header's names to text. Cells may hold line breaks; a row's place is its first line."""
+class Table(Config):
+    """How a CSV file is laid out. What is set here makes a file a table, whatever it looks like."""
+
+    delimiter: str | None = None
+    """One character, or `tab`, `semicolon`, `comma`, `pipe`, `space`. By default the header's most frequent one of
+    comma, tab and semicolon."""
+    header: bool | list[str] = True
+    """False: there is no header, and the columns are named 1, 2, …. A list: there is none, and these are the names."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, given: str | None) -> str | None:
+        character = None if given is None else DELIMITERS.get(given, given)
+        if character is not None and (len(character) != 1 or character in '"\r\n'):
+            raise ValueError(f"write one character, or one of {', '.join(DELIMITERS)}")
+        return character
+
+    @field_validator("header")
+    @classmethod
+    def _names_differ(cls, header: bool | list[str]) -> bool | list[str]:
+        if isinstance(header, list) and (not header or len(set(header)) < len(header)):
+            raise ValueError("give each column one name, and every column another")
+        return header
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything was said about the layout."""
+        return self != NO_TABLE
+
+
+NO_TABLE = Table()
+
+
+def csv_chunks(
+    file: IO[bytes], path: Path, decoding: Decoding, delimiter: str, header: bool | list[str] = True
+) -> Iterator[Chunk]:
+    """Rows as mappings from the header's names to text. Cells may hold line breaks; a row's place is its first line.
+
+    header: as in `Table`. Raises DataError for a header that cannot be used, and if there is no row.
+    """
     csv.field_size_limit(LONGEST_CELL)
     lines = _Lines(file, path, decoding)
     rows = _csv_rows(lines, delimiter)
-    place, header = next(rows, (1, []))
-    if isinstance(header, BadRow):
-        raise DataError(f"{path}, line {place}: the header cannot be read: {header.detail}")
-    _check_names(header, f"{path}, line {place}: the header")
+    place, first = next(rows, (1, []))
+    if isinstance(first, BadRow):
+        what = "the header" if header is True else "the first row"
+        raise DataError(f"{path}, line {place}: {what} cannot be read: {first.detail}")
+    if header is True:
+        names = first
+        _check_names(names, f"{path}, line {place}: the header")
+    else:
+        names = header or [str(number) for number in range(1, len(first) + 1)]
+        rows = itertools.chain([(place, first)], rows)
+    has_rows = False
     while batch := list(itertools.islice(rows, CHUNK_ROWS)):
-        values = [_named(cells, header) for _, cells in batch]
+        has_rows = True
+        values = [_named(cells, names) for _, cells in batch]
         yield Chunk(values, [place for place, _ in batch], lines.take_bytes_read())
+    if not has_rows:
+        raise DataError(f"{path}: a header ({', '.join(names)}) and no rows")
 
 
 def _check_names(names: list[str], where: str) -> None:
@@ -111,15 +163,15 @@ class _Lines:
         return taken
 
 
-def parquet_chunks(path: Path, decoding: Decoding) -> Iterator[Chunk]:
-    """Rows of a Parquet file, numbered from 1, a batch at a time."""
+def parquet_chunks(content: Path, path: Path, decoding: Decoding) -> Iterator[Chunk]:
+    """Rows of the Parquet file at `content`, named `path`, numbered from 1, a batch at a time."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(content)
         _check_names(file.schema_arrow.names, f"{path}: the schema")
-        per_row = path.stat().st_size / max(1, file.metadata.num_rows)
+        per_row = content.stat().st_size / max(1, file.metadata.num_rows)
         yield from _batches(file.iter_batches(batch_size=CHUNK_ROWS), per_row, path, decoding)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -56,21 +57,39 @@ MIN_ROWS_TO_JUDGE = 1000
 class RejectedFile:
     """JSON lines of all rejected rows: reason, detail, source, line or row, and content."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, written_at: Path | None = None) -> None:
+        """path: its name in messages. written_at: where it lies until it is complete; `path` by default."""
         self.path = path
+        self._written_at = written_at or path
         self._file: TextIO | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row was rejected."""
+        return self._file is None
+
     def write(self, origin: Origin, reason: str, detail: str, content: Any) -> None:
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+        """Raises DataError if the disk is full."""
         place = {"source": origin.source, origin.unit: origin.place}
         entry = {"reason": reason, "detail": detail, **place, "content": content}
-        self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+        with self._explained():
+            if self._file is None:
+                self._written_at.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._written_at.open("w", encoding="utf-8", errors="backslashreplace")
+            self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
 
     def close(self) -> None:
+        """Raises DataError if the disk is full."""
         if self._file is not None:
-            self._file.close()
+            with self._explained():
+                self._file.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot write rejected rows: {error.strerror or error}") from None
 
 
 @dataclass
@@ -112,12 +131,12 @@ class Account:
             self.rejected_file.close()
 
     def read(self, source: str, num_rows: int, num_bytes: int) -> None:
-        """Count rows that were read. Raises DataError if too many rows are bad."""
+        """Count rows that were read. Raises DataError if too many of those read before are bad."""
+        if self.rows >= MIN_ROWS_TO_JUDGE:
+            self._judge()  # only now all of them have been looked at
         self.rows += num_rows
         self.by_source.setdefault(source, Counter())["rows"] += num_rows
         self.advance(num_bytes)
-        if self.rows >= MIN_ROWS_TO_JUDGE:
-            self._judge()
 
     def reject_row(self, origin: Origin, reason: str, detail: str = "", row: Any = None) -> None:
         """Count the row at `origin` as rejected: it gives no record."""
@@ -171,6 +190,11 @@ class Account:
         return self.rejected.total()
 
     @property
+    def undecided(self) -> int:
+        """Rows that were read and neither kept nor rejected yet: 0 unless an error stopped the reading among them."""
+        return self.rows - self.kept - self.num_rejected
+
+    @property
     def bad_rows(self) -> int:
         """Rows rejected because they are bad, as opposed to left out by a rule."""
         return sum(count for reason, count in self.rejected.items() if family(reason) in BAD_INPUT)
@@ -182,7 +206,7 @@ class Account:
         assert self.records == self.records_kept + self.records_rejected.total(), f"records balance: {self}"
         self._judge()
         if self.rows == 0:
-            raise DataError(f"{', '.join(self.by_source) or 'the input'}: the file is empty")
+            raise DataError(f"{', '.join(self.by_source) or 'the input'}: no rows")
         if self.records_kept == 0:
             first = next((f". The first: {example}" for example in self.examples.values()), "")
             raise DataError(f"{', '.join(self.by_source)}: no usable row is left: {self}{first}")
@@ -222,7 +246,10 @@ class Account:
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.most_common())
-        text = f"{self.kept} of {self.rows} rows" + (f" (left out: {reasons})" if reasons else "")
+        parts = [f"left out: {reasons}"] if reasons else []
+        if self.undecided:
+            parts.append(f"{self.undecided} not decided when the reading stopped")
+        text = f"{self.kept} of {self.rows} rows" + (f" ({'; '.join(parts)})" if parts else "")
         return text if self.records_kept == self.kept else f"{self.records_kept} records from {text}"
 
 

@@ -51,17 +51,33 @@ def wrong_code_page(text: str) -> str | None:
     return None
 
 
-def _cp949_read_as_western(text: str) -> str | None:
+def korean_cp949(data: bytes) -> str | None:
+    """An excerpt of the Korean text that bytes of another encoding, or of none, are in CP949; None if they are not."""
+    try:
+        text = data.decode("cp949")
+    except UnicodeDecodeError:
+        return None
+    if not _is_korean(text):
+        return None
+    start = next(at for at, character in enumerate(text) if not character.isascii())
+    return text[start : start + MAX_EXCERPT].strip()
+
+
+def _is_korean(text: str) -> bool:
     # Letters of western languages can be read as Hangul ("ÀÁÂÃ" is 윕쩍), but not as syllables that Korean uses.
+    syllables = _SYLLABLE.findall(text)
+    others = len(text) - len(syllables) - sum(map(str.isascii, text))
+    common = sum(syllable in _COMMON for syllable in syllables)
+    return len(syllables) >= 2 and 4 * common >= len(syllables) and others <= len(syllables)
+
+
+def _cp949_read_as_western(text: str) -> str | None:
     for page in ("latin-1", "cp1252"):
         try:
             fixed = text.encode(page).decode("cp949")
         except UnicodeError:
             continue
-        syllables = _SYLLABLE.findall(fixed)
-        others = len(fixed) - len(syllables) - sum(map(str.isascii, fixed))
-        common = sum(syllable in _COMMON for syllable in syllables)
-        if len(syllables) >= 2 and 4 * common >= len(syllables) and others <= len(syllables):
+        if _is_korean(fixed):
             return _description("CP949", page, text, fixed)
     return None
 

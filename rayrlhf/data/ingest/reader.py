@@ -6,11 +6,13 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from rayrlhf.data.files import BadRow, Chunk
+from rayrlhf.data.files.detect import TABLE_NAMES, data_suffix
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
 from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
@@ -24,6 +26,9 @@ NEEDED: dict[Kind, str] = {
 }
 ROWS_TO_RECOGNIZE = 100
 ID_NAMES = ("id", "id3", "id2")
+LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "post", "content", "user", "질문")
+"""Names that other data gives the column of prompts."""
+NO_HEADER = ". If the file has no header, name its columns: table.header=[prompt,completion]"
 
 
 def read_records(
@@ -52,15 +57,23 @@ def read_records(
 
 
 def check_different(sources: Sequence[Source]) -> None:
-    """Raises DataError if a source is named twice."""
+    """Raises DataError if a source is named twice, or one file under two names."""
     for label, count in Counter(source.label for source in sources).items():
         if count > 1:
             raise DataError(f"{label} is named {count} times: name it once (in a configuration, with weight: {count})")
+    names: dict[tuple[int, ...], str] = {}
+    for source in sources:
+        state = source.state()
+        if state is not None and (first := names.setdefault(state[:2], source.label)) != source.label:
+            raise DataError(f"{first} and {source.label} are one file: name it once")
 
 
-def recognize(source: Source) -> type[Row]:
-    """The format of a source's rows: the one configured, or that of most of its first rows."""
-    return _format_of(source, next(_chunks(source)))
+def recognize(source: Source, extra: Sequence[str] = ()) -> type[Row]:
+    """The format of a source's rows: the one configured, or that of most of its first rows.
+
+    extra: names in `columns` that are no field of a format.
+    """
+    return _format_of(source, next(_chunks(source)), extra)
 
 
 def _chunks(source: Source) -> Iterator[Chunk]:
@@ -71,7 +84,7 @@ def _chunks(source: Source) -> Iterator[Chunk]:
             is_empty = False
             yield chunk
     if is_empty:
-        raise DataError(f"{source.label}: the file is empty" if source.kind == "file" else f"{source.label}: no rows")
+        raise DataError(f"{source.label}: no rows")
 
 
 def _single(
@@ -205,7 +218,8 @@ def _format_of(source: Source, chunk: Chunk, extra: Sequence[str] = ()) -> type[
         except Rejected as rejection:
             problems.append(f"{source.label}, {chunk.unit} {place}: {rejection.reason}: {rejection.detail}")
     if not votes:
-        raise DataError(problems[0])
+        is_table = source.kind == "file" and data_suffix(Path(source.path)) in TABLE_NAMES
+        raise DataError(problems[0] + (NO_HEADER if is_table else ""))
     return votes.most_common(1)[0][0]
 
 
@@ -218,11 +232,11 @@ def _recognized(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row
         if row_format.recognizes(value):
             return row_format
     known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
+    example = next((str(name) for name in value if str(name).lower() in LIKE_PROMPTS), "NAME_OF_THE_COLUMN")
     raise Rejected(
         "unknown schema",
         f"no known schema has the fields {row_names(value)}. If its columns have other names, map them "
-        f"with columns, for example columns: {{prompt: {next(filter(None, map(str, value)), 'question')}}}. "
-        f"Known schemas: {known}",
+        f"with columns, for example columns: {{prompt: {example}}}. Known schemas: {known}",
     )
 
 
@@ -247,6 +261,6 @@ def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple
     return reason, f"{field}: {problem['msg']} (found {short(problem['input'])})"
 
 
-def default_kind(source: Source) -> Kind:
+def default_kind(source: Source, extra: Sequence[str] = ()) -> Kind:
     """What a source is read as by default: preferences if it has any, else answers, else prompts."""
-    return recognize(source).gives[0]
+    return recognize(source, extra).gives[0]

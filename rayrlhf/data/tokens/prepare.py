@@ -19,9 +19,10 @@ from rayrlhf.config import Config
 from rayrlhf.data.cleaning.augment import Augmentation
 from rayrlhf.data.cleaning.rules import Cleaning
 from rayrlhf.data.ingest.account import Account, DataError, Rejected, RejectedFile
+from rayrlhf.data.ingest.patterns import each_file
 from rayrlhf.data.ingest.reader import check_different, read_records
 from rayrlhf.data.ingest.records import Kind, Preference, Record
-from rayrlhf.data.ingest.sources import Source
+from rayrlhf.data.ingest.sources import Snapshot, Source
 from rayrlhf.data.templates import ChatTemplate, Template
 from rayrlhf.data.tokens.cache import cache_key, find_entry, new_entry
 from rayrlhf.data.tokens.columns import Columns, ColumnsWriter, map_columns
@@ -65,9 +66,17 @@ class DataConfig(Config):
         return sources
 
     def resolved(self) -> Self:
-        """With absolute paths, as workers in other working directories need them."""
+        """With absolute paths, as workers in other working directories need them, of each file of folders and patterns.
+
+        Raises DataError for a folder or a pattern without files.
+        """
         parts = {"train": self.train, "heldout": self.heldout}
-        return self.model_copy(update={name: [s.resolved() for s in sources] for name, sources in parts.items()})
+        resolved: dict[str, list[Source]] = {}
+        for name, sources in parts.items():
+            files = each_file(source.resolved() for source in sources)
+            check_different(files)
+            resolved[name] = [source.resolved() for source in files]  # what a pattern found here may be relative
+        return self.model_copy(update=resolved)
 
     @property
     def files(self) -> list[str]:
@@ -104,7 +113,8 @@ def prepare(
     Rows are read, cleaned and tokenized in batches and written to files, which the result maps: a set larger than
     memory works. Raises DataError for sources that cannot be used, and if a part has no row left.
     """
-    sources = {source.label: source.content_hash() for source in (*config.train, *config.heldout)}
+    snapshot = Snapshot([*config.train, *config.heldout])
+    sources = snapshot.hashes
     augmentation: Augmentation | None = getattr(config, "augment", None)
     columns: tuple[str, ...] = getattr(config, "columns", ())
     key = cache_key(
@@ -126,6 +136,7 @@ def prepare(
             left_out = folder.with_name(f"rejected{folder.name}.jsonl")  # stays if the rows are too bad to go on
             with Account(config.clean.max_reject_share, RejectedFile(left_out), advance=advance) as account:
                 _Work(config, kind, tokenizer, limit, seed, augmentation, columns, account).run(folder)
+            snapshot.check()
             (folder / "account.json").write_text(json.dumps(account.as_dict(), ensure_ascii=False), encoding="utf-8")
             if left_out.exists():
                 left_out.rename(folder / "rejected.jsonl")

@@ -1,4 +1,4 @@
-"""A few records as the model will see them: rendered with the template, trained tokens in color."""
+"""A few records as the model will see them: cleaned, rendered with the template, each part under its name."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from rayrlhf.data.templates import ChatTemplate
 from rayrlhf.data.templates.base import TextTemplate
 from rayrlhf.data.tokens.tokenise import SequenceLimit, tokenize
 from rayrlhf.data.tools.options import Inputs
-from rayrlhf.data.tools.report import console
+from rayrlhf.metrics import console, harmless
 
 NOT_TRAINED, TRAINED, REJECTED = "bright_black", "green", "red"
-STYLES = {"prompts": (NOT_TRAINED,), "answers": (TRAINED,), "preferences": (TRAINED, REJECTED)}
+PARTS = {"prompts": (), "answers": (("answer", TRAINED),), "preferences": (("chosen", TRAINED), ("rejected", REJECTED))}
 NO_LIMIT = SequenceLimit(max_tokens=2**31)
 
 
 def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
-    """Print each input's schema and its first records."""
+    """Print each input's schema and its first records that cleaning leaves."""
     for source in inputs.sources:
-        row_format = recognize(source)
-        console.print(f"{source.label}: {row_format.name}, read as {inputs.kind}", style="bold", markup=False)
+        row_format = recognize(source, inputs.config.keep_columns)
+        console.print(f"{source.label}: {row_format.name}, read as {inputs.kind}", style="bold")
         fields, kinds = ", ".join(sorted(row_format.required())), ", ".join(row_format.gives)
         console.print(f"fields: {fields}; can be read as {kinds}")
         account = Account()
-        for record in islice(read_records([source], inputs.kind, account), num_records):
-            console.print(f"\n[bold]{record.origin.unit} {record.origin.place}[/]" + _lineage(record))
-            console.print(_with_tokens(record, inputs, tokenizer) if tokenizer else _as_text(record, inputs))
-        if account.rejected:
-            console.print(f"rejected so far: {account}", markup=False)
-    console.print(
-        Text.assemble(
-            "\ncolours: ", ("not trained", NOT_TRAINED), ", ", ("trained", TRAINED), ", ", ("rejected answer", REJECTED)
+        records = inputs.config.clean.clean(
+            read_records([source], inputs.kind, account, inputs.config.keep_columns), account
         )
-    )
+        for record in islice(records, num_records):
+            console.print(f"\n{record.origin.unit} {record.origin.place}{_lineage(record)}", style="bold")
+            console.print(_with_tokens(record, inputs, tokenizer) if tokenizer else _as_text(record, inputs))
+        for reason, count in account.rejected.most_common():
+            console.print(f"left out before these: {count} {reason}, for example {account.examples[reason]}")
+    if tokenizer is None:
+        console.print("\ntext only: with --model you see the model's own tokens and template")
 
 
 def _lineage(record: Record) -> str:
@@ -47,30 +47,31 @@ def _lineage(record: Record) -> str:
 
 
 def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
-    """Decoded from the token ids and mask that training uses, with token counts."""
+    """Decoded from the token ids that training uses, with their number."""
     template = inputs.config.template or ChatTemplate()
     try:
         if inputs.kind == "prompts":
-            ids = template.encode(record.prompt, tokenizer)
-            return Text.assemble((tokenizer.decode(ids), NOT_TRAINED), f"\n  {len(ids)} tokens")
+            return _part("prompt", template.encode(record.prompt, tokenizer), NOT_TRAINED, tokenizer)
         (rows,) = tokenize([record], template, tokenizer, NO_LIMIT)
     except Rejected as rejection:
         rows = rejection
     if isinstance(rows, Rejected):
         return Text(f"{rows.reason}: {rows.detail}")
-    shown = Text()
-    for index, ((prompt, answer), style) in enumerate(zip(rows, STYLES[inputs.kind], strict=True)):
-        if index == 0:
-            shown.append(tokenizer.decode(prompt), NOT_TRAINED)
-        shown.append(tokenizer.decode(answer), style)
-        shown.append(f"\n  {len(prompt)} tokens of prompt, {len(answer)} of answer\n")
+    shown = _part("prompt", rows[0][0], NOT_TRAINED, tokenizer)
+    for (_, answer), (name, style) in zip(rows, PARTS[inputs.kind], strict=True):
+        shown.append_text(_part(name, answer, style, tokenizer))
     return shown
 
 
+def _part(name: str, ids: list[int], style: str, tokenizer: Any) -> Text:
+    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return Text.assemble((f"{name}, {len(ids)} tokens:\n", "bold"), (harmless(text), style), "\n")
+
+
 def _as_text(record: Record, inputs: Inputs) -> Text:
-    shown = Text(_render(record.prompt, inputs), NOT_TRAINED)
-    for answer, style in zip(record.answers, STYLES[inputs.kind], strict=False):
-        shown.append(f"{answer}\n", style)
+    shown = Text.assemble(("prompt:\n", "bold"), (harmless(_render(record.prompt, inputs)), NOT_TRAINED), "\n")
+    for answer, (name, style) in zip(record.answers, PARTS[inputs.kind], strict=True):
+        shown.append_text(Text.assemble((f"{name}:\n", "bold"), (harmless(answer), style), "\n"))
     return shown
 
 

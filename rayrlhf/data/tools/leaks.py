@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -14,13 +16,20 @@ from rich.table import Table
 from rayrlhf.data.cleaning.near_duplicates import TfidfDuplicates
 from rayrlhf.data.ingest.account import Account
 from rayrlhf.data.ingest.progress import reading_progress
-from rayrlhf.data.ingest.reader import read_records
-from rayrlhf.data.ingest.records import Record
+from rayrlhf.data.ingest.reader import default_kind, read_records
+from rayrlhf.data.ingest.records import Origin, Record
 from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.tools.options import Inputs
-from rayrlhf.data.tools.report import console
+from rayrlhf.data.tools.output_file import OutputFile
+from rayrlhf.data.tools.outputs import check_outputs
+from rayrlhf.data.tools.transform import transform
+from rayrlhf.data.tools.writer import check_format
+from rayrlhf.metrics import console
 
 SHOWN = 5
+EXCERPT = 80
+"""Characters of a leaking prompt that are shown."""
+KINDS = ("equal", "equal but for case and space", "near")
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Leak:
     """A prompt that is in two files."""
 
     how: str
-    """`equal`, `equal but for case and space`, or `near`."""
+    """One of KINDS."""
     record: Record
     like: Record
 
@@ -56,42 +65,118 @@ def find_leaks(ours: Sequence[Record], theirs: Sequence[Record], near: float | N
     return sorted(leaks, key=lambda leak: leak.record.origin.place)
 
 
-def leaks(inputs: Inputs, near: float | None, out: Path | None) -> int:
-    """Compare every two inputs: print a table, write all leaks to `out`, return their number."""
-    records: dict[str, list[Record]] = {}
-    with reading_progress("data leaks", inputs.files) as advance:
+def leaks(inputs: Inputs, near: float | None, out: Path | None, drop: Path | None = None, force: bool = False) -> int:
+    """Compare every two inputs, print what they share, and return the number of leaks that are left.
+
+    Args:
+        out: where to write all leaks as JSON lines.
+        drop: where to write the last input without the rows whose prompts leak.
+        force: replace files that are there; inputs never are.
+    """
+    outputs = [path for path in (out, drop) if path is not None]
+    check_outputs(outputs, inputs.given)
+    if drop is not None:
+        check_format(drop)
+    with ExitStack() as stack:
+        report = stack.enter_context(OutputFile(out, force)) if out is not None else None
+        records: dict[str, list[Record]] = {}
+        advance = stack.enter_context(reading_progress("data leaks", inputs.files))
         for source in inputs.sources:
             records[source.label] = _prompts(source, advance)
-    table = Table(title="prompts in two files", title_justify="left")
-    for heading in ("file", "is in", "prompts", "equal", "but for case and space", "near", "share"):
-        table.add_column(heading, overflow="fold")
-    found: list[Leak] = []
-    for (ours, ours_records), (theirs, theirs_records) in itertools.combinations(records.items(), 2):
-        pair = find_leaks(ours_records, theirs_records, near)
-        found += pair
-        distinct = len({record.prompt.key for record in theirs_records})
-        counts = [sum(leak.how == how for leak in pair) for how in ("equal", "equal but for case and space", "near")]
-        near_count = "not looked for" if near is None else str(counts[2])
-        table.add_row(
-            theirs, ours, str(distinct), str(counts[0]), str(counts[1]), near_count, f"{len(pair) / distinct:.1%}"
-        )
-    console.print(table)
+        names = short_names(list(records))
+        pairs = {
+            (ours, theirs): find_leaks(records[ours], records[theirs], near)
+            for ours, theirs in itertools.combinations(records, 2)
+        }
+        found = [leak for pair in pairs.values() for leak in pair]
+        if report is not None:
+            for leak in found:
+                report.write(json.dumps(_as_row(leak), ensure_ascii=False) + "\n")
+            report.publish()
+    _print(pairs, {label: len({r.prompt.key for r in of}) for label, of in records.items()}, names, near is not None)
+    for ours, theirs in itertools.combinations(inputs.sources, 2):
+        if (content := ours.content_hash()) is not None and content == theirs.content_hash():
+            console.print(f"{names[ours.label]} and {names[theirs.label]} have the same content: one is a copy")
     for leak in found[:SHOWN]:
-        console.print(f"{leak.how}: {leak.record.origin} and {leak.like.origin}: {leak.record.prompt.text[:80]!r}")
+        console.print(
+            f"{leak.how}: {_place(leak.record, names)} and {_place(leak.like, names)}: "
+            f"{leak.record.prompt.text[:EXCERPT]!r}"
+        )
     if len(found) > SHOWN:
         console.print(f"… and {len(found) - SHOWN} more" + ("" if out else "; --out FILE writes all"))
-    if out is not None:
-        with out.open("w", encoding="utf-8") as file:
-            for leak in found:
-                row = {
-                    "how": leak.how,
-                    "prompt": leak.record.prompt.text,
-                    "at": str(leak.record.origin),
-                    "like": leak.like.prompt.text,
-                    "like_at": str(leak.like.origin),
-                }
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return len(found)
+    if drop is None:
+        return len(found)
+    last = inputs.sources[-1]
+    of_last = [leak for leak in found if leak.record.origin.source == last.label]
+    _drop(inputs, of_last, records[last.label], drop, force)
+    return len(found) - len(of_last)
+
+
+def short_names(labels: Sequence[str]) -> dict[str, str]:
+    """Each label without the folders that all of them share."""
+    folders = [os.path.dirname(label) for label in labels]
+    try:
+        shared = os.path.commonpath(folders)
+    except ValueError:  # some are absolute
+        return {label: label for label in labels}
+    return {label: os.path.relpath(label, shared) if shared else label for label in labels}
+
+
+def _print(
+    pairs: Mapping[tuple[str, str], list[Leak]], distinct: Mapping[str, int], names: Mapping[str, str], with_near: bool
+) -> None:
+    """A row for every two files that share a prompt."""
+    shown = KINDS if with_near else KINDS[:2]
+    table = Table(title="prompts in two files", title_justify="left")
+    for heading in ("file", "is in", "prompts", *shown, "share"):
+        table.add_column(heading, overflow="fold")
+    for (ours, theirs), pair in pairs.items():
+        if pair:
+            counts = [str(sum(leak.how == how for leak in pair)) for how in shown]
+            share = f"{len(pair) / distinct[theirs]:.1%}"
+            table.add_row(names[theirs], names[ours], str(distinct[theirs]), *counts, share)
+    if table.row_count:
+        console.print(table)
+    if clean := len(pairs) - table.row_count:
+        pair_of_files = "pair of files shares" if clean == 1 else "pairs of files share"
+        console.print(
+            f"{clean} {pair_of_files} no prompt" + ("" if with_near else " (--near looks for similar ones too)")
+        )
+
+
+def _drop(inputs: Inputs, leaks: Sequence[Leak], prompts: Sequence[Record], out: Path, force: bool) -> None:
+    """Write the last input without the rows of leaking prompts."""
+    by_prompt = {leak.record.prompt.key: leak for leak in leaks}
+    # Of a conversation a row may give several prompts: it goes as a whole.
+    by_place = {r.origin.place: by_prompt[r.prompt.key] for r in prompts if r.prompt.key in by_prompt}
+
+    def rule(records: Iterable[Record], account: Account) -> Iterator[Record]:
+        for record in records:
+            leak = by_prompt.get(record.prompt.key) or by_place.get(record.origin.place)
+            if leak is None:
+                yield record
+            else:
+                account.reject(record, "leak", f"{leak.how}: {leak.like.origin}")
+
+    source = inputs.sources[-1]
+    last = replace(
+        inputs, sources=[source], kind=inputs.config.read_as or default_kind(source, inputs.config.keep_columns)
+    )
+    transform("leaks", last, rule, {"out": out}, force=force)
+
+
+def _as_row(leak: Leak) -> dict[str, str]:
+    return {
+        "how": leak.how,
+        "prompt": leak.record.prompt.text,
+        "at": str(leak.record.origin),
+        "like": leak.like.prompt.text,
+        "like_at": str(leak.like.origin),
+    }
+
+
+def _place(record: Record, names: Mapping[str, str]) -> Origin:
+    return replace(record.origin, source=names[record.origin.source])
 
 
 def _prompts(source: Source, advance: Callable[[int], None]) -> list[Record]:

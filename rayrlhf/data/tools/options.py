@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,16 @@ from pydantic import Field, PositiveInt
 from rayrlhf.config import Config, parse_config, parse_overrides
 from rayrlhf.data.cleaning.augment import Augmentation
 from rayrlhf.data.cleaning.rules import Cleaning
-from rayrlhf.data.files import Decoding
-from rayrlhf.data.ingest.account import DataError
-from rayrlhf.data.ingest.reader import default_kind
+from rayrlhf.data.files import Decoding, Table
+from rayrlhf.data.ingest.patterns import each_file
+from rayrlhf.data.ingest.reader import check_different, default_kind
 from rayrlhf.data.ingest.records import Kind
 from rayrlhf.data.ingest.rules import RowRules
 from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.templates import Template
 
 HUB_PREFIX = "hf:"
+HUB_SETTING = re.compile(r",(subset|revision|data_dir)=")
 
 
 class ToolConfig(Config):
@@ -30,9 +32,12 @@ class ToolConfig(Config):
     columns: dict[str, str] = Field(default={})
     rules: RowRules = RowRules()
     decoding: Decoding = Decoding()
+    table: Table = Table()
     max_rows: PositiveInt | None = None
     read_as: Kind | None = None
     """`preferences`, `answers` or `prompts`; by default the richest kind that the first input has."""
+    keep_columns: tuple[str, ...] = ()
+    """Other columns that the output keeps; `columns` may name them anew."""
     clean: Cleaning = Cleaning()
     augment: Augmentation | None = None
     """Synthetic negatives to add; for `pairs` only."""
@@ -47,11 +52,14 @@ class Inputs:
 
     config: ToolConfig
     sources: list[Source]
+    """One for each file."""
     kind: Kind
+    given: list[Path]
+    """Files and folders as they were named, none of which may be written over."""
 
     @property
     def files(self) -> list[str]:
-        return [source.path for source in self.sources if source.kind == "file"]
+        return [str(source.content) for source in self.sources if source.kind == "file"]
 
 
 class _Sources(Config):
@@ -59,21 +67,34 @@ class _Sources(Config):
 
 
 def read_options(inputs: Sequence[str], settings: Sequence[str]) -> Inputs:
-    """Inputs and `key=value` settings, checked. `hf:NAME` or `hf:NAME:SPLIT` is a Hugging Face data set.
+    """Inputs and `key=value` settings, checked.
+
+    Args:
+        inputs: files, folders, patterns, `-` for standard input, or
+            `hf:NAME[:SPLIT][,subset=…][,revision=…][,data_dir=…]` for a Hugging Face data set.
 
     Raises ConfigError for an unknown setting, and DataError for an input that cannot be read.
     """
     config = parse_config(ToolConfig, parse_overrides(settings), source="settings")
     common = config.model_dump(include={"format", "columns", "rules", "max_rows"})
-    sources: list[dict[str, Any]] = []
-    for given in inputs:
-        if given.startswith(HUB_PREFIX):
-            name, _, split = given.removeprefix(HUB_PREFIX).partition(":")
-            sources.append({"dataset": name, "split": split or "train", **common})
-        else:
-            sources.append({"path": given, "decoding": config.decoding.model_dump(), **common})
-    parsed = parse_config(_Sources, {"sources": sources}, source="settings").sources
-    for source in parsed:
-        if source.kind == "file" and not Path(source.path).exists():
-            raise DataError(f"{source.path}: no such file")
-    return Inputs(config, parsed, config.read_as or default_kind(parsed[0]))
+    of_files = config.model_dump(include={"decoding", "table"})
+    trees = [
+        of_hub(given) | common if given.startswith(HUB_PREFIX) else {"path": given, **of_files, **common}
+        for given in inputs
+    ]
+    named = parse_config(_Sources, {"sources": trees}, source="settings").sources
+    sources = each_file(named)
+    check_different(sources)
+    for source in sources:
+        if source.kind == "file" and not source.is_pipe:
+            source.check()  # before another one is read, which may be large
+    sources = [source.held() for source in sources]
+    given_paths = [source.location for source in (*named, *sources)]
+    return Inputs(config, sources, config.read_as or default_kind(sources[0], config.keep_columns), given_paths)
+
+
+def of_hub(given: str) -> dict[str, Any]:
+    """The settings of `hf:NAME[:SPLIT][,subset=…][,revision=…][,data_dir=…]`."""
+    name, *settings = HUB_SETTING.split(given.removeprefix(HUB_PREFIX))
+    dataset, _, split = name.partition(":")
+    return {"dataset": dataset, "split": split or "train", **dict(zip(settings[::2], settings[1::2], strict=True))}

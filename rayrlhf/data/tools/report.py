@@ -23,6 +23,10 @@ def print_account(account: Account, noun: str) -> None:
     table.add_row("rejected", f"{account.num_rejected:,}", f"{account.num_rejected / rows:.1%}")
     for reason, count in account.rejected.most_common():
         table.add_row(f"  {reason}", f"{count:,}", f"{count / rows:.1%}")
+    if account.undecided:
+        table.add_row(
+            "not decided when the reading stopped", f"{account.undecided:,}", f"{account.undecided / rows:.1%}"
+        )
     if account.records != account.rows - (account.num_rejected - account.records_rejected.total()):
         table.add_section()
         table.add_row(f"{noun} made", f"{account.records:,}", "")
@@ -56,4 +60,4 @@ def print_statistics(statistics: Statistics) -> None:
 def print_files(written: Mapping[str, str]) -> None:
     """The files written, by name."""
     for what, path in written.items():
-        console.print(f"{what}: {path}", markup=False)
+        console.print(f"{what}: {path}")

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from rayrlhf.config import ConfigError
-from rayrlhf.data.ingest.account import Account, DataError, RejectedFile
+from rayrlhf.data.ingest.account import Account, DataError
 from rayrlhf.data.ingest.progress import reading_progress
 from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.ingest.records import Preference, Record
+from rayrlhf.data.ingest.sources import Snapshot
 from rayrlhf.data.tokens.splits import split_of
 from rayrlhf.data.tools.options import Inputs
+from rayrlhf.data.tools.outputs import Outputs
 from rayrlhf.data.tools.report import print_account, print_files, print_statistics
 from rayrlhf.data.tools.statistics import SAMPLE, Statistics
-from rayrlhf.data.tools.writer import RecordWriter, write_lineage
+from rayrlhf.data.tools.strata import Strata
+from rayrlhf.data.tools.writer import OWN_COLUMNS
 
 Rule = Callable[[Iterable[Record], Account], Iterator[Record]]
 """Records → those that stay; the others are counted in the account."""
@@ -27,61 +30,65 @@ def transform(
     inputs: Inputs,
     rule: Rule,
     outputs: Mapping[str, Path],
-    output_of: Callable[[Record], str],
+    output_of: Callable[[Record], str] = lambda _: "out",
+    *,
+    force: bool = False,
     tokenizer: Any = None,
     sample_size: int = SAMPLE,
 ) -> Account:
     """Read all inputs, apply `rule`, write each record to the output that `output_of` names, and report.
 
     Rejected rows are written next to the first output, and a lineage file next to each. Without outputs, only reports.
+    force: replace files that are there; inputs never are. Raises DataError for an input that cannot be used, after
+    the account of what was read of it, and for outputs that cannot be written.
     """
-    first = next(iter(outputs.values()), None)
-    rejected = RejectedFile(first.with_name(f"{first.name}.rejected.jsonl")) if first else None
-    if rejected:
-        rejected.path.unlink(missing_ok=True)  # of an earlier run
+    columns = inputs.config.keep_columns
+    if taken := [name for name in columns if name in OWN_COLUMNS]:
+        raise ConfigError(
+            f"keep_columns: {taken[0]!r} is a column of every output: give it another name with columns, for example "
+            f"columns.its_{taken[0]}={taken[0]} keep_columns=[its_{taken[0]}]"
+        )
     statistics = Statistics(tokenizer, sample_size)
     with ExitStack() as stack:
+        files = stack.enter_context(Outputs(outputs, inputs.given, force, columns))
+        snapshot = Snapshot(inputs.sources) if outputs else None
         advance = stack.enter_context(reading_progress(f"data {command}", inputs.files))
-        account = stack.enter_context(Account(inputs.config.clean.max_reject_share, rejected, advance=advance))
+        account = stack.enter_context(Account(inputs.config.clean.max_reject_share, files.rejected, advance=advance))
         try:
-            writers = {name: stack.enter_context(RecordWriter(path)) for name, path in outputs.items()}
-            for record in rule(read_records(inputs.sources, inputs.kind, account), account):
+            for record in rule(read_records(inputs.sources, inputs.kind, account, columns), account):
                 if not record.origin.synthetic:
                     account.keep(record)
                 statistics.add(record)
-                if writers:
-                    writers[output_of(record)].write(record)
+                if files.writers:
+                    files.writers[output_of(record)].write(record)
             account.finish()
         except DataError:
             if account.rows:
                 print_account(account, inputs.kind)
+            print_files(files.publish_rejected())
             raise
+        written: dict[str, str] = {}
+        if snapshot is not None:
+            snapshot.check()
+            rules = {**inputs.config.model_dump(mode="json"), "read_as": inputs.kind}
+            written = files.publish(f"rayrlhf data {command}", snapshot.hashes, rules, account)
     print_account(account, inputs.kind)
     print_statistics(statistics)
-    written: dict[str, str] = {}
-    if outputs:
-        sources = {source.label: source.content_hash() for source in inputs.sources}
-        for name, path in outputs.items():
-            rules = {**inputs.config.model_dump(mode="json"), "read_as": inputs.kind, "output": name}
-            written[name] = f"{path} ({writers[name].num_records:,} {inputs.kind})"
-            written[f"{name} lineage"] = str(write_lineage(path, f"rayrlhf data {command}", sources, rules, account))
-    if rejected and rejected.path.exists():
-        written["rejected rows"] = str(rejected.path)
     print_files(written)
     return account
 
 
-def convert(inputs: Inputs, out: Path) -> Account:
+def convert(inputs: Inputs, out: Path, force: bool = False) -> Account:
     """All readable records in one schema, without cleaning."""
-    return transform("convert", inputs, lambda records, _: iter(records), {"out": out}, lambda _: "out")
+    return transform("convert", inputs, lambda records, _: iter(records), {"out": out}, force=force)
 
 
-def clean(inputs: Inputs, out: Path) -> Account:
+def clean(inputs: Inputs, out: Path, force: bool = False) -> Account:
     """The records that pass the cleaning rules."""
-    return transform("clean", inputs, inputs.config.clean.clean, {"out": out}, lambda _: "out")
+    return transform("clean", inputs, inputs.config.clean.clean, {"out": out}, force=force)
 
 
-def pairs(inputs: Inputs, out: Path) -> Account:
+def pairs(inputs: Inputs, out: Path, force: bool = False) -> Account:
     """Pairs by the rules of the schema, without cleaning; with `augment`, synthetic negatives too."""
     if inputs.kind != "preferences":
         raise ConfigError(f"{inputs.sources[0].label}: rows of this schema give {inputs.kind}, not pairs")
@@ -96,24 +103,32 @@ def pairs(inputs: Inputs, out: Path) -> Account:
         if augmentation is not None:
             yield from augmentation.make(kept, inputs.config.seed, account)
 
-    return transform("pairs", inputs, rule, {"out": out}, lambda _: "out")
+    return transform("pairs", inputs, rule, {"out": out}, force=force)
 
 
-def split(inputs: Inputs, out: Path, shares: Mapping[str, float]) -> Account:
-    """One file per share in the folder `out`; no prompt is in two of them."""
+def split(
+    inputs: Inputs, out: Path, shares: Mapping[str, float], stratify: str | None = None, force: bool = False
+) -> Account:
+    """One file per share in the folder `out`; no prompt is in two of them.
+
+    stratify: a column of which each value is shared out alike. Without one, rows added later move none of the old ones.
+    """
     if out.suffix:
         raise ConfigError(f"--out {out}: split writes several files; name a folder")
     if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) <= 0:
         raise ConfigError(f"--shares: {', '.join(f'{k}={v:g}' for k, v in shares.items())} do not add up to 1")
-    names = list(shares)
-
-    def output_of(record: Record) -> str:
-        return names[split_of(record.prompt, list(shares.values()), inputs.config.seed)]
-
+    names, sizes, seed = list(shares), list(shares.values()), inputs.config.seed
+    part_of: Callable[[Record], int] = lambda record: split_of(record.prompt, sizes, seed)  # noqa: E731
+    if stratify is not None:
+        part_of = Strata.of(inputs, stratify, sizes).part_of
     outputs = {name: out / f"{name}.jsonl" for name in names}
-    return transform("split", inputs, lambda records, _: iter(records), outputs, output_of)
+    return transform(
+        "split", inputs, lambda records, _: iter(records), outputs, lambda record: names[part_of(record)], force=force
+    )
 
 
 def stats(inputs: Inputs, tokenizer: Any, sample_size: int) -> Account:
     """Statistics of the files after cleaning; writes nothing."""
-    return transform("stats", inputs, inputs.config.clean.clean, {}, lambda _: "", tokenizer, sample_size)
+    return transform(
+        "stats", inputs, inputs.config.clean.clean, {}, lambda _: "", tokenizer=tokenizer, sample_size=sample_size
+    )

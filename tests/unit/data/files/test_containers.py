@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import zipfile
@@ -94,9 +93,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("rows.jsonl", text)
     contents = {
-        "UTF-16 text: convert it to UTF-8": text.encode("utf-16"),
         "UTF-16 without a byte order mark": text.encode("utf-16-le"),
-        "compressed with gzip: unpack it": gzip.compress(text.encode()),
         "a ZIP archive or a spreadsheet: unpack it, or save it as CSV": archive.read_bytes(),
         "not JSON lines, a JSON array, CSV, Parquet or a plain-text chat; name it .txt": b"just text",
     }
@@ -123,7 +120,9 @@ def test_cells_hold_line_breaks_quotes_and_commas_and_the_first_line_names_the_r
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 
 
-@given(st.lists(st.tuples(CELLS, CELLS), max_size=12), st.sampled_from(["\n", "\r\n"]), st.sampled_from(",\t"))
+@given(
+    st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=12), st.sampled_from(["\n", "\r\n"]), st.sampled_from(",\t")
+)
 def test_whatever_a_table_writer_writes_comes_back(tmp_path_factory, rows, line_end, delimiter):
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator=line_end, delimiter=delimiter, quoting=csv.QUOTE_ALL)
@@ -153,7 +152,9 @@ def test_a_quote_that_is_never_closed_costs_its_line_and_no_other(file):
     ]
 
 
-@given(st.lists(st.booleans(), max_size=12), st.sampled_from(['"open,x', '"he said "hi" to me",x', '"a"b,x']))
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=12), st.sampled_from(['"open,x', '"he said "hi" to me",x', '"a"b,x'])
+)
 def test_a_row_whose_quotes_do_not_fit_is_one_bad_row(tmp_path_factory, are_good, bad_line):
     path = tmp_path_factory.mktemp("tables") / "rows.csv"
     path.write_text(

@@ -236,7 +236,7 @@ def test_old_korean_files_are_read_by_the_name_of_their_encoding(tmp_path, name)
     assert [row for _, row in read(path, encoding="cp949")] == [{"text": "똠방각하"}]
 
 
-@pytest.mark.parametrize("name", ["utf-16", "utf-32", "utf-7", "base64", "rot13", "no-such-thing", "punycode"])
+@pytest.mark.parametrize("name", ["utf-7", "cp037", "base64", "rot13", "no-such-thing", "punycode"])
 def test_encodings_that_hide_line_breaks_are_refused(name):
     with pytest.raises(ValidationError, match=r"convert the file to UTF-8|not a text encoding that Python knows"):
         Decoding(encoding=name)

@@ -1,6 +1,8 @@
 """Data sets of the `datasets` library: saved folders, folders of files, and what is said if they cannot be read."""
 
 import json
+import socket
+import time
 
 import datasets
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from rayrlhf.data.files import hub
 from rayrlhf.data.ingest.account import DataError
 from rayrlhf.data.ingest.records import Answer, Origin, PromptText
+from rayrlhf.data.tools import options
 
 ROWS = [{"prompt": f"p{index}", "completion": f"c{index}"} for index in range(5)]
 ANSWERS = [Answer(PromptText.of(row["prompt"]), row["completion"]) for row in ROWS]
@@ -108,6 +111,47 @@ def test_a_set_without_rows_is_an_error_that_names_it(tmp_path, saved, read):
 
 
 def test_the_fingerprint_changes_with_the_content(tmp_path, saved):
-    first = hub.hub_fingerprint(saved(train=ROWS, test=ROWS[:2]), None, "train", None)
-    assert hub.hub_fingerprint(str(tmp_path / "saved"), None, "train", None) == first
-    assert hub.hub_fingerprint(str(tmp_path / "saved"), None, "test", None) != first
+    first = hub.HubSplit(saved(train=ROWS, test=ROWS[:2])).fingerprint()
+    assert hub.HubSplit(str(tmp_path / "saved")).fingerprint() == first
+    assert hub.HubSplit(str(tmp_path / "saved"), split="test").fingerprint() != first
+
+
+def test_a_folder_inside_a_set_is_read_and_named(tmp_path, read):
+    for name, rows in {"good": ROWS[:2], "bad": ROWS[2:]}.items():
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = read([{"dataset": str(tmp_path / "set"), "data_dir": name} for name in ("good", "bad")])
+    assert done.records == ANSWERS
+    assert done.records[0].origin.source == f"{tmp_path / 'set'}/good[train]"
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ("hf:org/set", {}),
+        ("hf:org/set:test[:10%]", {"split": "test[:10%]"}),
+        ("hf:org/set,data_dir=a/b", {"data_dir": "a/b"}),
+        ("hf:org/set:dev,subset=main,revision=v1.0", {"split": "dev", "subset": "main", "revision": "v1.0"}),
+    ],
+)
+def test_a_command_names_split_subset_revision_and_folder(given, settings):
+    assert options.of_hub(given) == {"dataset": "org/set", "split": "train", **settings}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_without_a_network_a_set_is_refused_at_once(monkeypatch, read, streaming):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)  # connections are taken, and never answered
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        message = refusal(read, dataset="org/set", streaming=streaming)
+        assert time.monotonic() - started < 2
+    assert message == (
+        "data set org/set, split train: cannot load it: the hub did not answer in 1.5 s, and no copy is here"
+    )
+    assert not datasets.config.HF_HUB_OFFLINE

@@ -187,11 +187,20 @@ def test_a_long_stream_stops_early_and_says_why_and_where_the_rows_are(tmp_path)
         with pytest.raises(DataError) as error:
             read_bad_rows(account, 500)
     assert str(error.value) == (
-        "rows.jsonl: 101 of 1002 rows are bad (10.1%), more than max_reject_share=0.1 allows; they are in "
-        f"{path}: 900 of 1002 rows (left out: 60 missing column: prompt, 41 invalid JSON). "
+        "rows.jsonl: 101 of 1001 rows are bad (10.1%), more than max_reject_share=0.1 allows; they are in "
+        f"{path}: 900 of 1001 rows (left out: 60 missing column: prompt, 41 invalid JSON). "
         "The first: rows.jsonl, line 1: missing column: prompt"
     )
     assert len(path.read_text(encoding="utf-8").splitlines()) == 101
+
+
+def test_rows_that_an_error_left_undecided_are_counted_as_such():
+    account = Account()
+    keep_rows(account, 2)
+    account.read("rows.jsonl", 3, 10)  # of which one is looked at
+    account.reject_row(Origin("rows.jsonl", 3), "invalid JSON")
+    assert account.undecided == 2
+    assert str(account) == "2 of 5 rows (left out: 1 invalid JSON; 2 not decided when the reading stopped)"
 
 
 def test_a_short_stream_is_judged_at_its_end_only():
@@ -203,11 +212,11 @@ def test_a_short_stream_is_judged_at_its_end_only():
 
 
 def test_an_empty_input_and_one_without_a_usable_row_are_told_apart():
-    with pytest.raises(DataError, match=r"^the input: the file is empty$"):
+    with pytest.raises(DataError, match=r"^the input: no rows$"):
         Account().finish()
     empty = Account()
     empty.read("none.jsonl", 0, 0)
-    with pytest.raises(DataError, match=r"^none\.jsonl: the file is empty$"):
+    with pytest.raises(DataError, match=r"^none\.jsonl: no rows$"):
         empty.finish()
     useless = Account()
     read_bad_rows(useless, 1, "empty prompt")

@@ -234,11 +234,54 @@ def test_a_folder_is_no_data_file(tmp_path):
 @pytest.mark.parametrize("named", [{}, {"format": "prompt_only"}])
 @pytest.mark.parametrize(
     ("content", "name"),
-    [("", "a"), ("\n \n", "a.jsonl"), ("[]", "a.json"), (b"\xef\xbb\xbf", "a.csv"), ("prompt\n", "a.csv")],
+    [("", "a"), ("\n \n", "a.jsonl"), (b"\xef\xbb\xbf", "a.csv")],
 )
 def test_an_empty_file_is_named(file, content, name, named):
     path = file(content, name)
     assert message_of(path, **named) == f"{path}: the file is empty"
+
+
+def test_a_file_without_rows_is_not_called_empty(file):
+    path = file("[]", "a.json")
+    assert message_of(path) == f"{path}: no rows"
+
+
+@pytest.mark.parametrize("columns", [["id", "reply"], ["label", "a b"], ["0", "1"]])
+def test_no_column_is_suggested_as_the_prompt_that_has_no_name_of_one(file, columns):
+    assert "columns: {prompt: NAME_OF_THE_COLUMN}" in message_of(file([dict.fromkeys(columns, "text")]))
+
+
+def test_a_table_of_no_known_schema_may_have_no_header(file):
+    text = "What is 2?,It is 2.\nWhat is 3?,It is 3.\n"
+    assert "table.header=[prompt,completion]" in message_of(file(text, "a.csv"))
+    assert "table.header" not in message_of(file('{"What is 2?": "It is 2."}\n'))
+    source = source_of(path=file(text, "a.csv"), table={"header": ["prompt", "completion"]})
+    assert recognize(source).name == "prompt_completion"
+
+
+def test_one_file_under_two_names_is_an_error(file, tmp_path):
+    path = file(ROWS)
+    (tmp_path / "linked.jsonl").symlink_to(path)
+    sources = [source_of(path=path), source_of(path=str(tmp_path / "linked.jsonl"))]
+    with pytest.raises(DataError, match=r"rows.jsonl and .*linked.jsonl are one file: name it once"):
+        list(read_records(sources, "prompts", Account()))
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_the_books_balance_when_too_many_bad_rows_stop_the_reading(file, near):
+    # Chunks of half a MB hold thousands of rows: those of the chunk that was not looked at are not counted.
+    rows = ['{"prompt": "%s"}' % ("a" * 40)] * 5000 + ['{"prompt": "%s", }' % ("a" * 40)] * 15000
+    account = Account(max_reject_share=0.1)
+    with pytest.raises(DataError, match="rows are bad") as error:
+        for record in read_records([source_of(path=file("\n".join(rows)))], "prompts", account):
+            if not near:
+                account.keep(record)
+    assert account.rows < 20_000
+    assert account.num_rejected == account.rows - 5000
+    assert account.undecided == (5000 if near else 0)
+    assert f"{account.num_rejected} of {account.rows} rows are bad ({account.num_rejected / account.rows:.1%})" in str(
+        error.value
+    )
 
 
 def test_an_unknown_schema_names_file_line_found_and_known_fields(file):

@@ -1,6 +1,9 @@
 """`rayrlhf data …`, as a user calls it."""
 
+import csv
 import json
+import re
+from collections import Counter
 
 import pytest
 from typer.testing import CliRunner
@@ -54,7 +57,7 @@ def test_scores_become_pairs_with_their_lineage_and_rejected_rows(file, tmp_path
     assert list(lineage["sources"]) == [path]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
 @pytest.mark.parametrize(
     "rows",
     [
@@ -112,7 +115,7 @@ def test_inspect_and_stats_show_schema_rows_and_lengths(file):
     path = file(PAIRS)
     shown = call("inspect", path, "-s", "template=kochatgpt")
     assert "preference_pair, read as preferences" in shown
-    assert "### Response(응답):It is 0." in shown
+    assert "### Response(응답):\nchosen:\nIt is 0.\n" in shown
     assert "prompt, characters" in call("stats", path)
 
 
@@ -120,12 +123,16 @@ def test_inspect_and_stats_show_schema_rows_and_lengths(file):
     ("arguments", "message"),
     [
         (["clean", "{}", "--out", "{out}.jsonl", "-s", "clean.min_promt_chars=3"], "did you mean"),
-        (["clean", "{}", "--out", "{out}.xls"], "name it .jsonl or .parquet"),
+        (["clean", "{}", "--out", "{out}.xls"], "name it .jsonl, .json, .csv or .parquet"),
         (["pairs", "{prompts}", "--out", "{out}.jsonl"], "rows have no chosen/rejected pair"),
         (["split", "{}", "--out", "{out}", "--shares", "a=0.5,b=0.1"], "do not add up to 1"),
         (["leaks", "{}"], "give at least two"),
         (["stats", "{out}/none.jsonl"], "no such file"),
         (["stats", "{}", "-s", "format=alpaca"], "is not one of"),
+        (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[prompt]"], "is a column of every output"),
+        (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[topic]"], "no row of"),
+        (["split", "{}", "--out", "{out}", "--stratify", "topic"], "no row of"),
+        (["stats", "{out}/*.jsonl"], "no file matches the pattern"),
     ],
 )
 def test_a_mistake_is_answered_with_a_message(file, tmp_path, capfd, arguments, message):
@@ -133,3 +140,82 @@ def test_a_mistake_is_answered_with_a_message(file, tmp_path, capfd, arguments, 
     filled = [names.get(a, a.replace("{out}", str(tmp_path / "out"))) for a in arguments]
     output = call(*filled, status=2)
     assert message in " ".join((output + capfd.readouterr().out).split())
+
+
+# what is written
+
+
+def test_json_is_an_array_and_no_row_is_an_empty_one(file, tmp_path):
+    call("convert", file(PAIRS), "--out", tmp_path / "out.json")
+    rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [row["prompt"] for row in rows] == [row["prompt"] for row in PAIRS]
+    call("split", file(PAIRS[:1]), "--out", tmp_path / "parts")
+    assert sorted(len(lines(path)) for path in (tmp_path / "parts").glob("*.jsonl")) == [0, 1]
+
+
+def test_csv_has_a_column_for_each_field_of_any_row(file, tmp_path):
+    rows = [{"prompt": 'a "b", c\nd', "completion": "1"}, {"prompt": "e", "completion": "2", "input": ";"}]
+    call("convert", file(rows), "--out", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as table:
+        found = list(csv.DictReader(table))
+    assert [(row["prompt"], row["completion"], row["input"]) for row in found] == [
+        ('a "b", c\nd', "1", ""),
+        ("e", "2", ";"),
+    ]
+    assert json.loads(found[1]["lineage"])["line"] == 2
+
+
+KEPT = [
+    {
+        "prompt": "a",
+        "completion": "b",
+        "topic": "math",
+        "meta": {"level": 1, "score": 1.5, "tags": ["x"]},
+        "big": 2**70,
+    },
+    {"prompt": "c", "completion": "d", "topic": None, "meta": {"level": 2, "score": 2}, "big": 1},
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+def test_named_columns_go_with_their_rows(file, tmp_path, suffix):
+    from rayrlhf.data.files import Decoding, open_chunks
+
+    out = tmp_path / f"out{suffix}"
+    names = "keep_columns=[topic,meta.level,how_good,tags,big]"
+    settings = ["-s", names, "-s", "columns.how_good=meta.score", "-s", "columns.tags=meta.tags"]
+    call("clean", file(KEPT), "--out", out, *settings)
+    found = [row for chunk in open_chunks(out, Decoding()) for row in chunk.values]
+    values = [[row.get(name) for name in ("topic", "meta.level", "how_good", "tags", "big")] for row in found]
+    wanted = [["math", 1, 1.5, ["x"], 2**70], [None, 2, 2, None, 1]]
+    if suffix == ".csv":
+        wanted = [["math", "1", "1.5", '["x"]', str(2**70)], ["", "2", "2", "", "1"]]
+    elif suffix == ".parquet":
+        wanted = [["math", 1, 1.5, '["x"]', str(2**70)], [None, 2, 2.0, None, "1"]]
+    assert values == wanted
+
+
+def test_a_split_by_strata_shares_out_each_value_alike(file, tmp_path):
+    labels = ["rare"] * 10 + ["common"] * 90 + [None] * 20
+    rows = [{"prompt": f"What is {i}?", "completion": "x", "label": label} for i, label in enumerate(labels)]
+    rows += [{"prompt": "What is 0?", "completion": "y", "label": "common"}]  # a prompt in two strata
+    shares = ["--shares", "train=0.7,dev=0.2,test=0.1", "--stratify", "label", "-s", "keep_columns=[label]"]
+    call("split", file(rows), "--out", tmp_path / "parts", *shares)
+    parts = {name: lines(tmp_path / "parts" / f"{name}.jsonl") for name in ("train", "dev", "test")}
+    counts = {name: Counter(row["label"] for row in part if row["completion"] == "x") for name, part in parts.items()}
+    assert counts == {
+        "train": {"rare": 7, "common": 63, None: 14},
+        "dev": {"rare": 2, "common": 18, None: 4},
+        "test": {"rare": 1, "common": 9, None: 2},
+    }
+    prompts = [{row["prompt"] for row in part} for part in parts.values()]
+    assert len(set.union(*prompts)) == sum(map(len, prompts)) == 120
+
+
+def test_the_account_of_a_run_that_stopped_early_says_what_was_not_decided(file, tmp_path):
+    ambiguous = {"prompt": "p", "completions": ["a", "b", "c"], "ranking": [1, 2, 0]}
+    rows = [ambiguous | {"ranking": [0, 1, 2]}] * 3 + [ambiguous] + [ambiguous] * 5
+    shown = call("pairs", file(rows), "--out", tmp_path / "out.jsonl", status=2)
+    assert re.search(r"in +│ +9 ", shown)
+    assert re.search(r"kept +│ +3 ", shown)
+    assert re.search(r"not decided when the reading stopped +│ +6 ", shown)

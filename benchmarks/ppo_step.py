@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import ray
+import torch
 import typer
 from rich.table import Table
 
 from rayrlhf.cluster import local
 from rayrlhf.config import load_config
 from rayrlhf.metrics import console
+from rayrlhf.models import ScalarModel, load_tokenizer
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.models.texts import read_texts
 from rayrlhf.ppo.config import PPOConfig
@@ -40,10 +42,13 @@ def measure(name: str, shape: ModelShape, num_steps: int, folder: Path) -> dict[
     """Medians of one model's steps, in seconds, and the sampler's tokens per second."""
     model = folder / name
     parameters = init_model_folder(model, shape, read_texts(sorted((ROOT / "data/sample").glob("*.jsonl"))))
+    reward_model = ScalarModel.load(str(model))
+    torch.nn.init.normal_(reward_model.model.score.weight)
+    reward_model.save(folder / f"{name}-reward", load_tokenizer(str(model)))
     changes = {
         "run.name": f"bench/{name}",
         "model": model,
-        "reward.source.model": model,
+        "reward.source.model": folder / f"{name}-reward",
         "num_steps": num_steps + 1,
         "evaluation.num_prompts": 1,
         "save_rollouts_interval": 0,

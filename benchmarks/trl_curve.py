@@ -6,7 +6,7 @@
 
 Both start from the demo's SFT model and take `steps` batches of 128 responses of at most 48 tokens at temperature 1,
 with TRL's numerics (`preset: trl`) and four optimizer steps on each batch. The score is the demo's reward model's,
-normalised, less 1 for a missing eos. Writes JSON, and a plot of the means over the seeds.
+normalized, less 1 for a missing eos. Writes JSON, and a plot of the means over the seeds.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def theirs(seed: int, steps: int) -> list[float]:
     prompts = prepare(data, "prompts", tokenizer, PromptLimit(max_prompt_tokens=LENGTH), seed=0).train[0]
     rows = [{"input_ids": prompts.row(index).tolist()} for index in range(len(prompts))]
 
-    def scorer(normalised: bool) -> Any:
+    def scorer(normalized: bool) -> Any:
         model = AutoModelForSequenceClassification.from_pretrained(REWARD, num_labels=1, dtype=torch.float32)
         statistics = model.config.reward_statistics
         head = torch.nn.Linear(model.config.hidden_size, 1)
         with torch.no_grad():
             head.weight.copy_(model.score.weight / statistics["std"])
-            head.bias.fill_(-statistics["mean"] / statistics["std"] if normalised else 0.0)
+            head.bias.fill_(-statistics["mean"] / statistics["std"] if normalized else 0.0)
         model.score = head
         return model
 
@@ -118,9 +118,9 @@ def theirs(seed: int, steps: int) -> list[float]:
             tokenizer,
             policy,
             reference,
-            scorer(normalised=True),
+            scorer(normalized=True),
             Dataset.from_list(rows * -(-(steps + 1) * BATCH // len(rows))),
-            scorer(normalised=False),
+            scorer(normalized=False),
             data_collator=DataCollatorWithPadding(tokenizer),
         )
         scores: list[float] = []

@@ -37,7 +37,7 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
     import torch
 
     from rayrlhf.algorithms import PPO
-    from rayrlhf.engines import Adapters, Sampling, VllmEngineConfig
+    from rayrlhf.engines import Adapters, EngineInputs, Sampling, VllmEngineConfig
     from rayrlhf.models.folder import skeleton
     from rayrlhf.models.lora import target_names
     from rayrlhf.pool.leases import Lease
@@ -52,7 +52,7 @@ def measure(model: str, way: str, rank: int, versions: int) -> dict[str, Any]:
     learner = PolicyLearner(model, TrainingConfig(lora=lora), PPO(), 1, Ranks(), sends_adapters=way == "adapters")
     sent = Adapters(rank, lora.alpha, tuple(target_names(skeleton(model), lora))) if way == "adapters" else None
     sampling = Sampling(max_completion_length=RESPONSE_TOKENS)
-    engine = VllmEngineConfig().start(model, PROMPT_TOKENS + RESPONSE_TOKENS, sampling, 0, sent)
+    engine = VllmEngineConfig().start(EngineInputs(model, PROMPT_TOKENS + RESPONSE_TOKENS, sampling, 0, sent))
     sampler = Sampler(engine, "continue")
     requests = tuple(
         Sample(Prompt(i, tuple(range(100 + i, 100 + i + PROMPT_TOKENS))), 0, i) for i in range(NUM_PROMPTS)

@@ -129,12 +129,13 @@ KL_ESTIMATORS: dict[KLEstimator, Callable[[Tensor], Tensor]] = {
 }
 
 
-def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float | Tensor) -> tuple[Tensor, Tensor]:
     """Generalized advantage estimation over the masked tokens (Schulman et al. 2016, eq. 16).
 
     δ_t = r_t + γ V_{t+1} − V_t and A_t = δ_t + γλ A_{t+1}, where t + 1 is the next masked token: a gap in the mask (a
     tool's output between two turns) is skipped, as if its tokens were not there. The value after the last masked token
-    is 0. Returns (advantages, returns), both [B, T], 0 outside the mask, with returns = advantages + values.
+    is 0. lam: one number, or [B], each row's own. Returns (advantages, returns), both [B, T], 0 outside the mask, with
+    returns = advantages + values.
     """
     mask = mask.bool()
     advantages = torch.zeros_like(values)

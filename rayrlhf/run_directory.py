@@ -50,7 +50,7 @@ def resolve(path: str) -> str:
     if first == "runs" and rest:
         return str(runs_root() / rest)
     candidate = Path(path).expanduser()
-    return str(candidate.absolute()) if candidate.is_absolute() or candidate.exists() else path
+    return str(candidate.absolute()) if candidate.is_absolute() or os.path.exists(candidate) else path
 
 
 RUN_FILES = (

@@ -14,6 +14,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Before torch is imported: as many of these processes run side by side as there are cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers are as important as the tests beside them: by default they would wait for these.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 settings.register_profile("unit", derandomize=True, max_examples=25, deadline=None, database=None)
 settings.load_profile("unit")
@@ -30,36 +32,38 @@ TEXTS = (
 )
 
 
-CLUSTER = ({"e2e"}, {"faults", "ray"}, {"ray"})
-"""Markers of tests that run Ray, in the order in which one process runs them all. A cluster keeps every core busy: two
-side by side take longer than one after the other."""
+OTHERS = "unit"
+ORDER = ("e2e", OTHERS, "faults", "ray")
+"""Markers by what is begun first. The demo takes minutes, and its learners wait for each other: it runs beside tests of
+a single process. Clusters keep every core busy: as few as can be run side by side."""
+LONG_FILES = ("test_ppo.py", "test_running_jobs.py", "test_train.py")
+"""Of `ray`, the files that are begun first: the last ones should be short."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests: those that take minutes first. Begun last, one would keep a process busy when all others have
-    ended. Tests of one rank keep their order."""
+    """Sort the tests as ORDER and LONG_FILES say; the others keep their order."""
 
-    def rank(item: pytest.Item) -> int:
+    def rank(item: pytest.Item) -> tuple[int, int]:
         names = {mark.name for mark in item.iter_markers()}
-        return next((rank for rank, wanted in enumerate((*CLUSTER, {"faults"})) if wanted <= names), len(CLUSTER) + 1)
+        marker = next((name for name in reversed(ORDER) if name in names), OTHERS)
+        place = LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES)
+        return ORDER.index(marker), place if marker == "ray" else 0
 
     items.sort(key=rank)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Which tests one process of `pytest -n` runs: those of a file, which share its fixtures, and all that run Ray,
-    which share a cluster. Seeds of the simulation share nothing. Whoever is done takes the next ones, in order."""
+    """Which tests one process of `pytest -n` runs: those of a file, which share its fixtures, and all of `e2e`,
+    which share the demo's run. Seeds of the simulation share nothing. Whoever is done takes the next ones, in order."""
     from xdist.scheduler import LoadScopeScheduling
-
-    cluster = ("tests/e2e/", "tests/ray/", "tests/faults/test_running_jobs.py")
 
     class Sharing(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
             if file == "tests/faults/test_simulation_pool.py":
                 return nodeid
-            return "cluster" if file.startswith(cluster) else file
+            return "tests/e2e" if file.startswith("tests/e2e/") else file
 
     config.option.loadscopereorder = False
     return Sharing(config, log)

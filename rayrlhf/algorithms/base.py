@@ -7,17 +7,30 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from rayrlhf.algorithms.policy_loss import Loss, PolicyLoss, TokenTensors
 from rayrlhf.config import Config
 from rayrlhf.functional import last_masked, masked_mean, masked_whiten
-from rayrlhf.types import FloatArray, IntArray, Rollouts, StepSize, TrainBatch, unpad_rows
+from rayrlhf.types import BoolArray, FloatArray, IntArray, Rollouts, StepSize, TrainBatch, unpad_rows
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The greedy response to each rollout's prompt."""
+
+    scores: FloatArray  # [B], raw
+    lengths: IntArray  # [B], tokens of the response
+    finished: BoolArray  # [B]
+
+    def take(self, rows: IntArray) -> Baselines:
+        """The given rows, in that order."""
+        return Baselines(self.scores[rows], self.lengths[rows], self.finished[rows])
 
 
 @dataclass(frozen=True)
@@ -28,12 +41,15 @@ class ScoredRollouts:
     """
 
     rollouts: Rollouts
-    scores: FloatArray  # [B]
+    scores: FloatArray  # [B], raw
     old_logprobs: FloatArray  # [B, T], log π_old
     max_response_tokens: int
     ref_logprobs: FloatArray | None = None  # [B, T], log π_ref
     values: FloatArray | None = None  # [B, T + 1], V(state before token t); index `length` is the state after the end
-    baselines: FloatArray | None = None  # [B], score of the greedy response to the same prompt
+    baselines: Baselines | None = None
+    step_scores: FloatArray | None = None  # [B, T], what single steps earned, at their last tokens; `scores` has it too
+    moments: tuple[float, float] = (0.0, 1.0)
+    """What is subtracted from scores and what they are then divided by, before anything else."""
     extras: Mapping[str, FloatArray] = field(
         default_factory=dict
     )  # outputs of further roles, [B], [B, T] or [B, T + 1]
@@ -56,10 +72,11 @@ class ScoredRollouts:
 
     def take(self, rows: IntArray) -> ScoredRollouts:
         """The given rows, in that order."""
-        names = ("scores", "old_logprobs", "ref_logprobs", "values", "baselines")
+        names = ("scores", "old_logprobs", "ref_logprobs", "values", "step_scores")
         arrays = {name: array[rows] for name in names if (array := getattr(self, name)) is not None}
         extras = {name: array[rows] for name, array in self.extras.items()}
-        return replace(self, rollouts=self.rollouts.take(rows), extras=extras, **arrays)
+        baselines = None if self.baselines is None else self.baselines.take(rows)
+        return replace(self, rollouts=self.rollouts.take(rows), extras=extras, baselines=baselines, **arrays)
 
     @cached_property
     def log_ratio(self) -> Tensor | None:
@@ -82,6 +99,7 @@ class Credit:
     returns: Tensor | None = None  # [B, T + 1]
     values: Tensor | None = None  # [B, T + 1]
     value_mask: Tensor | None = None  # [B, T + 1] bool, the states whose values are learned
+    loss_mask: Tensor | None = None  # [B, T] bool, the tokens that the policy learns, if they are not all
 
 
 class OverlongPenalty(Config):
@@ -128,6 +146,15 @@ class Algorithm(PolicyLoss):
     """Taken off the score of a response that was cut at the length limit."""
     overlong_penalty: OverlongPenalty | None = None
     """Taken off the score of a response that comes near the length limit."""
+    mask_truncated: bool = False
+    """Leave responses that were cut at the length limit out of the policy's loss; groups still compare with them (DAPO,
+    section 3.4)."""
+
+    @model_validator(mode="after")
+    def _kl_target_can_be_reached(self) -> Self:
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError("kl_target steers kl_coef by factors, and 0 stays 0: set kl_coef=0.05, or kl_target=null")
+        return self
 
     @property
     def needs_reference(self) -> bool:
@@ -137,11 +164,6 @@ class Algorithm(PolicyLoss):
     def first_policy_step(self) -> int:
         """The step in which the policy begins to learn."""
         return 0
-
-    @property
-    def batches_per_step(self) -> int:
-        """Batches of prompts that a step samples at most."""
-        return 1
 
     @abstractmethod
     def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
@@ -158,10 +180,12 @@ class Algorithm(PolicyLoss):
         rewards = self.token_rewards(scored, mask, kl_coef)
         credit = self.credit(rewards, scored, mask)
         lengths = scored.rollouts.lengths
+        learned = self._learned(scored.rollouts, credit)
+        advantages = unpad_rows(torch.where(mask, credit.advantages, 0.0).numpy(), lengths)
         batch = TrainBatch(
-            scored.rollouts,
+            learned,
             unpad_rows(scored.old_logprobs, lengths),
-            unpad_rows(torch.where(mask, credit.advantages, 0.0).numpy(), lengths),
+            np.where(learned.loss_mask, advantages, np.zeros_like(advantages)),
             kl_coef,
             scored.max_response_tokens,
             unpad_rows(scored.ref_logprobs, lengths)
@@ -174,28 +198,53 @@ class Algorithm(PolicyLoss):
         )
         return batch, self._metrics(scored, mask, rewards, credit, kl_coef)
 
+    def _learned(self, rollouts: Rollouts, credit: Credit) -> Rollouts:
+        """The rollouts with the mask of what the policy learns."""
+        mask = rollouts.loss_mask
+        if credit.loss_mask is not None:
+            mask = unpad_rows(credit.loss_mask.numpy(), rollouts.lengths)
+        if self.mask_truncated:
+            mask = mask & np.repeat(rollouts.finished, rollouts.lengths)
+        return replace(rollouts, loss_mask=mask)
+
     def token_rewards(self, scored: ScoredRollouts, mask: Tensor, kl_coef: float) -> Tensor:
-        """[B, T]: the score on the last trained token and, if the penalty is a reward, −kl_coef · KL on every one."""
+        """[B, T]: the score on the last trained token, less what steps earned, which stands where they end; and, if the
+        penalty is a reward, −kl_coef · KL on every token."""
         rewards = torch.zeros(mask.shape, dtype=torch.from_numpy(scored.old_logprobs[:0].copy()).dtype)
         if self.kl_in == "reward" and scored.log_ratio is not None:
             kl = self.token_kl(scored.log_ratio)
             if self.kl_reduction == "mean":
                 kl = kl / mask.sum(1, keepdim=True)
             rewards -= kl_coef * torch.where(mask, kl, 0.0)
-        rewards[torch.arange(len(scored.rollouts)), scored.last_token] += torch.from_numpy(self.final_scores(scored))
+        on_last = torch.from_numpy(self.final_scores(scored))
+        if scored.step_scores is not None:
+            of_steps = torch.where(mask, torch.from_numpy(scored.step_scores / scored.moments[1]), 0.0).to(rewards)
+            rewards += of_steps
+            on_last = on_last - of_steps.sum(1)
+        rewards[torch.arange(len(scored.rollouts)), scored.last_token] += on_last
         return rewards
 
     def final_scores(self, scored: ScoredRollouts) -> FloatArray:
-        """[B]: scores after clipping and penalties."""
+        """[B]: scores after normalization, clipping and penalties."""
         rollouts = scored.rollouts
-        scores: FloatArray = np.array(scored.scores, dtype=scored.old_logprobs.dtype)
+        return self._final(scored, scored.scores, rollouts.response_lengths, rollouts.finished)
+
+    def final_baselines(self, scored: ScoredRollouts) -> FloatArray:
+        """[B]: the same of the greedy responses, so that one as good as the sampled one is worth as much."""
+        assert scored.baselines is not None, "there are no greedy responses"
+        return self._final(scored, scored.baselines.scores, scored.baselines.lengths, scored.baselines.finished)
+
+    def _final(self, scored: ScoredRollouts, raw: FloatArray, lengths: IntArray, finished: BoolArray) -> FloatArray:
+        dtype = scored.old_logprobs.dtype
+        mean, deviation = scored.moments
+        scores: FloatArray = (np.array(raw, dtype=dtype) - mean) / deviation
         if self.score_clip is not None:
             scores = scores.clip(-self.score_clip, self.score_clip)
         if self.missing_eos_penalty is not None:
-            scores = scores - self.missing_eos_penalty * ~rollouts.finished
+            scores = scores - self.missing_eos_penalty * ~finished
         if self.overlong_penalty is not None:
-            scores = scores - self.overlong_penalty.of(rollouts.response_lengths, scored.max_response_tokens)
-        return scores.astype(scored.old_logprobs.dtype)
+            scores = scores - self.overlong_penalty.of(lengths, scored.max_response_tokens)
+        return scores.astype(dtype)
 
     def whiten(self, advantages: Tensor, mask: Tensor) -> Tensor:
         """[B, T], to mean 0 and variance 1 over the step's response tokens."""

@@ -38,10 +38,6 @@ class GroupAlgorithm(Algorithm):
     """What is compared within a group: a response's whole reward, KL penalty included; or its score alone, and each
     token then pays the penalties from itself on (OpenRLHF). The same with `kl_in: loss`."""
 
-    @property
-    def batches_per_step(self) -> int:
-        return self.dynamic_sampling.max_rounds if self.dynamic_sampling else 1
-
     @abstractmethod
     def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
         """What each response earned, [B], and its group's number → its advantage, [B]."""

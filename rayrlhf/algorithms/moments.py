@@ -11,20 +11,23 @@ from rayrlhf.types import FloatArray
 
 @dataclass
 class RunningMoments:
-    """Updated in place with each step's scores."""
+    """Updated in place with each step's scores; they need not be kept."""
 
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
     """Σ (score − mean)²"""
 
-    def normalise(self, scores: FloatArray) -> FloatArray:
-        """(scores − mean) / deviation over all scores so far, these included: [B] float32."""
+    def update(self, scores: FloatArray) -> None:
+        """Count in a step's scores, [B]."""
         added, new_mean = len(scores), float(np.mean(scores, dtype=np.float64))
         total, shift = self.count + added, new_mean - self.mean
         self.squares += float(np.sum((scores - new_mean) ** 2, dtype=np.float64))
         self.squares += shift**2 * self.count * added / total
         self.mean += shift * added / total
         self.count = total
-        deviation = (self.squares / max(1, total - 1)) ** 0.5
-        return ((scores - self.mean) / max(deviation, 1e-8)).astype(np.float32)
+
+    @property
+    def deviation(self) -> float:
+        """The unbiased standard deviation, at least 1e-8."""
+        return max((self.squares / max(1, self.count - 1)) ** 0.5, 1e-8)

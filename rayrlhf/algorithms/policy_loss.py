@@ -43,12 +43,14 @@ class ImportanceCorrection(Config):
     `mask` and `sequence_mask` at the level of tokens, with a floor, are OpenRLHF's `tis`, `icepop` and `seq-mask-tis`.
     """
 
-    kind: Literal["truncate", "mask", "sequence_mask"] = "truncate"
+    kind: Literal["truncate", "mask", "sequence_mask", "reject"] = "truncate"
     """`truncate` moves ratios beyond the bounds to them; with `mask` what is beyond them counts nothing. With
     `sequence_mask` tokens have their own ratio, unbounded, in responses whose geometric mean of ratios is within the
-    bounds, and the other responses count nothing."""
-    level: Literal["token", "sequence"] = "token"
-    """A weight for each token, or one for the response: the product over its tokens."""
+    bounds, and the other responses count nothing. `reject` weighs nothing: what is beyond the bounds is left out, and
+    the rest counts as it is."""
+    level: Literal["token", "sequence", "geometric"] = "token"
+    """A ratio for each token, or one for the response: the product over its tokens, or their geometric mean, which does
+    not grow with the length."""
     cap: PositiveFloat = 2.0
     """The upper bound."""
     floor: PositiveFloat | None = None
@@ -70,13 +72,16 @@ class ImportanceCorrection(Config):
         log_ratio = torch.where(data.mask, data.old_logprobs - data.engine_logprobs, 0.0)
         if self.level == "sequence":
             log_ratio = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
+        elif self.level == "geometric":
+            log_ratio = sequence_mean(log_ratio, data.mask).unsqueeze(1).expand_as(log_ratio)
         ratio = torch.exp(log_ratio)
         if self.kind == "truncate":
             return ratio.clamp(self.floor, self.cap)
         bounded = ratio
         if self.kind == "sequence_mask":
             bounded = torch.exp(sequence_mean(log_ratio, data.mask)).unsqueeze(1)
-        return torch.where((bounded >= (self.floor or 0.0)) & (bounded <= self.cap), ratio, 0.0)
+        weight = torch.ones_like(ratio) if self.kind == "reject" else ratio
+        return torch.where((bounded >= (self.floor or 0.0)) & (bounded <= self.cap), weight, 0.0)
 
 
 class PolicyLoss(Config):
@@ -111,8 +116,35 @@ class PolicyLoss(Config):
     kl_estimator: KLEstimator = "k1"
     kl_in: Literal["reward", "loss"] = "reward"
     """Where the penalty stands: a reward of each token, or a term of the loss."""
-    kl_clamp: PositiveFloat | None = None
-    """Each token's KL is clamped to ± this."""
+    kl_clamp: PositiveFloat | Literal["auto"] | None = "auto"
+    """Each token's KL is clamped to ± this; `auto` is 10 for k3, which grows exponentially, and no bound for others."""
+    kl_ratio: bool = False
+    """In the loss, weigh each token's KL by π / π_old: its gradient is then that of the KL itself, for k1 and k3 (as
+    verl, NeMo-RL and TRL can)."""
+
+    @model_validator(mode="after")
+    def _kl_moves_the_policy(self) -> Self:
+        if self.kl_in == "loss" and self.kl_estimator == "k1" and self.kl_coef and not self.kl_ratio:
+            raise ValueError(
+                "kl_in 'loss' with kl_estimator 'k1' has a gradient of 0 in expectation, so it would hold the policy "
+                "nowhere: set kl_estimator=k3, or kl_ratio=true, or kl_in=reward"
+            )
+        if self.kl_ratio and self.kl_in == "reward":
+            raise ValueError("kl_ratio weighs the KL in the loss: set kl_in=loss with it, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_fit(self) -> Self:
+        if self.ratio == "sequence" and self.aggregation == "token_mean":
+            raise ValueError(
+                "ratio 'sequence' gives each response one ratio, and aggregation 'token_mean' would count long "
+                "responses more (GSPO does not): set aggregation=sequence_mean"
+            )
+        if self.objective == "cispo" and self.dual_clip is not None:
+            raise ValueError(
+                "dual_clip bounds the clipped surrogate, which objective 'cispo' has not: set dual_clip=null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _corrects_a_difference(self) -> Self:
@@ -141,7 +173,10 @@ class PolicyLoss(Config):
         policy = masked_sum(loss * weights, data.mask)
         total = policy
         if self.kl_in == "loss" and data.ref_logprobs is not None:
-            penalty = masked_sum(self.token_kl(new.logprobs - data.ref_logprobs) * weights, data.mask)
+            kl = self.token_kl(new.logprobs - data.ref_logprobs)
+            if self.kl_ratio:
+                kl = kl * torch.exp(torch.where(data.mask, new.logprobs - data.old_logprobs, 0.0))
+            penalty = masked_sum(kl * weights, data.mask)
             total = total + kl_coef * penalty
             metrics["policy/kl_loss"] = penalty
         assert new.entropy is not None, "the policy's loss needs the entropy"
@@ -159,7 +194,8 @@ class PolicyLoss(Config):
     def token_kl(self, log_ratio: Tensor) -> Tensor:
         """log π − log π_ref of tokens → the penalty of each, before its coefficient."""
         kl = KL_ESTIMATORS[self.kl_estimator](log_ratio)
-        return kl if self.kl_clamp is None else kl.clamp(-self.kl_clamp, self.kl_clamp)
+        bound = (10.0 if self.kl_estimator == "k3" else None) if self.kl_clamp == "auto" else self.kl_clamp
+        return kl if bound is None else kl.clamp(-bound, bound)
 
     def _log_ratio(self, logprobs: Tensor, data: TokenTensors) -> Tensor:
         log_ratio = torch.where(data.mask, logprobs - data.old_logprobs, 0.0)

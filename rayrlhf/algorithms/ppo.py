@@ -8,11 +8,11 @@ optimizer step, so that they do not depend on micro-batches or ranks.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -32,11 +32,19 @@ class PPO(Algorithm):
     """`sequence` has one advantage per response: its whole reward less the mean of its values (KoChatGPT)."""
     gamma: float = Field(default=1.0, ge=0, le=1)
     lam: float = Field(default=0.95, ge=0, le=1)
+    length_adaptive_lam: PositiveFloat | None = None
+    """α of λ = 1 − 1 / (α · tokens of the response) in the policy's advantages, in place of `lam`, so that a score
+    reaches the first tokens of long responses too (VAPO; Yue et al. 2025, section 4.2; they took 0.05)."""
+    critic_lam: Annotated[float, Field(ge=0, le=1)] | None = None
+    """λ of the critic's returns, if it is another one than the policy's (decoupled GAE; Yuan et al. 2025; 1 there)."""
     score_on: Literal["last_token", "next_state"] = "last_token"
     """Where the score stands. `next_state` is one later, on the state after the response, whose value then counts too;
     the step's longest responses have no such state and get it on their last token (TRL, DeepSpeed-Chat)."""
     learn_next_state: bool = False
     """Whether the value of that state is learned as well."""
+    eos_is_pad: bool = False
+    """A response's eos is no part of it but the state after it: the score stands there, and neither its probability nor
+    its value is learned. What DeepSpeed-Chat does where the pad token is the eos token (OPT, Polyglot)."""
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     cliprange_value: PositiveFloat | None = 0.2
@@ -48,6 +56,15 @@ class PPO(Algorithm):
     num_epochs: PositiveInt = 4
     """Passes over a step's rollouts."""
 
+    @model_validator(mode="after")
+    def _eos_can_be_pad(self) -> Self:
+        if self.eos_is_pad and (self.score_on != "next_state" or self.learn_next_state or self.advantage != "gae"):
+            raise ValueError(
+                "eos_is_pad puts the score on the eos, as on a next state that is not learned: set "
+                "score_on=next_state, learn_next_state=false and advantage=gae with it"
+            )
+        return self
+
     @property
     def first_policy_step(self) -> int:
         return self.critic_warmup_steps
@@ -57,24 +74,43 @@ class PPO(Algorithm):
         states = pad(mask, (0, 1))
         if self.advantage == "sequence":
             return self._sequence_credit(rewards, torch.from_numpy(scored.values.copy()), states)
-        rewards, learned = pad(rewards, (0, 1)), states
+        loss_mask = self._without_eos(scored, mask) if self.eos_is_pad else mask
+        rewards, learned = pad(rewards, (0, 1)), pad(loss_mask, (0, 1))
         if self.score_on == "next_state":
             rewards, states = self._move_scores(rewards, scored, states)
             learned = states if self.learn_next_state else learned
         if self.whiten_rewards:
             rewards = masked_whiten(rewards, states, shift_mean=False)
         values = torch.where(states, torch.from_numpy(scored.values.copy()), 0.0)
-        advantages, returns = gae(rewards, values, states, self.gamma, self.lam)
+        lam = self.lam if self.length_adaptive_lam is None else self._lam_of(mask).to(values.dtype)
+        advantages, returns = gae(rewards, values, states, self.gamma, lam)
+        if self.critic_lam is not None:
+            returns = gae(rewards, values, states, self.gamma, self.critic_lam)[1]
         advantages = advantages[:, :-1]
         if self.whiten_advantages:
-            advantages = self.whiten(advantages, mask)
-        return Credit(advantages, returns, values, learned)
+            advantages = self.whiten(advantages, loss_mask)
+        return Credit(advantages, returns, values, learned, loss_mask)
+
+    def _lam_of(self, mask: Tensor) -> Tensor:
+        """[B], each response's own λ."""
+        assert self.length_adaptive_lam is not None
+        return (1 - 1 / (self.length_adaptive_lam * mask.sum(1))).clamp(min=0)
+
+    def _without_eos(self, scored: ScoredRollouts, mask: Tensor) -> Tensor:
+        """[B, T] bool, `mask` without the last token of finished responses."""
+        rows = torch.from_numpy(np.flatnonzero(scored.rollouts.finished))
+        mask = mask.clone()
+        mask[rows, scored.last_token[rows]] = False
+        return mask
 
     def _move_scores(self, rewards: Tensor, scored: ScoredRollouts, states: Tensor) -> tuple[Tensor, Tensor]:
         """(rewards, states) with the scores of all but the longest responses one state later."""
         last = scored.last_token
         response_lengths = scored.rollouts.response_lengths
-        rows = torch.from_numpy(np.flatnonzero(response_lengths < response_lengths.max()))
+        later = response_lengths < response_lengths.max()
+        if self.eos_is_pad:
+            later &= ~scored.rollouts.finished  # theirs stands on the eos, the last token
+        rows = torch.from_numpy(np.flatnonzero(later))
         scores = torch.from_numpy(self.final_scores(scored))[rows]
         rewards, states = rewards.clone(), states.clone()
         rewards[rows, last[rows]] -= scores

@@ -5,10 +5,12 @@ Sources: TRL 1.12 `trl/experimental/ppo/ppo_trainer.py`; OpenRLHF 0.11 `openrlhf
 KoChatGPT, which is ColossalAI's `applications/ChatGPT` of March 2023.
 
 Where equality ends: losses are means over the optimizer step, where TRL and DeepSpeed-Chat average the means of
-micro-batches; old log-probabilities are recomputed, where TRL takes those of its generation (there one module does
+micro-batches; whitening, and the longest response that gets no next state, are of the step, where TRL's are of each
+rank; old log-probabilities are recomputed, where TRL takes those of its generation (there one module does
 both, and they differ by rounding; `old_logprobs: sampler` would be another engine's here); DeepSpeed-Chat adds the KL
-of a padding token after the response; KoChatGPT's value is the mean over all positions, padding included, here over
-the response's states.
+of a padding token after the response, and where its pad token is the eos token (OPT, Polyglot, GPT-NeoX) set
+`algorithm.eos_is_pad: true`; it drops responses with at most one token besides padding;
+KoChatGPT's value is the mean over all positions, padding included, here over the response's states.
 """
 
 from __future__ import annotations
@@ -111,6 +113,21 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
         "critic": {"optimizer": {"max_grad_norm": None}},
     },
 }
+
+
+def with_raw_scores(source: Any) -> Any:
+    """`reward.source` with reward models' scores as they are, unless it says otherwise: no such project normalizes."""
+    if not isinstance(source, dict):
+        return source
+    if source.get("kind") == "reward_model":
+        return {"normalize": False, **source}
+    parts = source.get("parts")
+    if not isinstance(parts, list):
+        return source
+    inner = [
+        {**part, "source": with_raw_scores(part.get("source"))} if isinstance(part, dict) else part for part in parts
+    ]
+    return {**source, "parts": inner}
 
 
 def under(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

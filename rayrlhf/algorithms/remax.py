@@ -12,13 +12,15 @@ from rayrlhf.functional import returns_to_go
 
 
 class ReMax(Algorithm):
-    """A_t = Σ_{s ≥ t} r_s − r(x, greedy response), with the KL penalty among the token rewards r_s."""
+    """A_t = Σ_{s ≥ t} r_s − r(x, greedy response), with the KL penalty among the token rewards r_s.
+
+    Both scores go through the same normalization, clipping and penalties.
+    """
 
     needs_greedy: ClassVar[bool] = True
 
     kind: Literal["remax"] = "remax"
 
     def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:
-        assert scored.baselines is not None, "ReMax needs the greedy responses' scores"
-        baselines = torch.from_numpy(scored.baselines).to(rewards.dtype)
+        baselines = torch.from_numpy(self.final_baselines(scored)).to(rewards.dtype)
         return Credit(returns_to_go(rewards, mask, gamma=1.0) - baselines.unsqueeze(1))

@@ -16,7 +16,6 @@ class RLOO(GroupAlgorithm):
     kind: Literal["rloo"] = "rloo"
 
     def compare(self, totals: Tensor, groups: Tensor) -> Tensor:
-        count = group_size(groups)
+        count = group_size(groups).to(totals.dtype)
         # R − (sum − R)/(n − 1) = (R − mean) · n/(n − 1); a response whose group was rejected around it has no baseline
-        scale = (count / (count - 1).clamp(min=1)).to(totals.dtype)
-        return (totals - group_mean(totals, groups)) * scale
+        return (totals - group_mean(totals, groups)) * count / (count - 1).clamp(min=1)

@@ -18,7 +18,7 @@ from rayrlhf.config import ConfigError, UserError, parse_config
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Message, PromptText
 from rayrlhf.data.templates import Template
-from rayrlhf.engines import DefaultEngine, Engine, EngineSettings, GenerationRequest, Sampling
+from rayrlhf.engines import DefaultEngine, Engine, EngineInputs, EngineSettings, GenerationRequest, Sampling
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.run_directory import resolve
 
@@ -76,7 +76,7 @@ class Talker:
 
     def start(self, engine: EngineSettings, max_model_len: int) -> Engine:
         """Load the weights. max_model_len: prompt and answer, in tokens."""
-        return engine.start(self.model, max_model_len, self._sampling, self.tokenizer.eos_token_id)
+        return engine.start(EngineInputs(self.model, max_model_len, self._sampling, self.tokenizer.eos_token_id))
 
     def text(self, token_ids: Sequence[int]) -> str:
         """An answer as it is shown."""

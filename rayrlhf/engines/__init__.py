@@ -9,7 +9,16 @@ All that the rest of the program knows of an engine is its settings' base, `Engi
 from typing import Annotated
 
 from rayrlhf.config import short_form
-from rayrlhf.engines.base import Adapters, Completion, Engine, EngineSettings, GenerationRequest, Sampling, generate
+from rayrlhf.engines.base import (
+    Adapters,
+    Completion,
+    Engine,
+    EngineInputs,
+    EngineSettings,
+    GenerationRequest,
+    Sampling,
+    generate,
+)
 from rayrlhf.engines.vllm.config import VllmEngineConfig
 
 EngineConfig = Annotated[VllmEngineConfig, short_form(kind="vllm")]
@@ -23,6 +32,7 @@ __all__ = [
     "DefaultEngine",
     "Engine",
     "EngineConfig",
+    "EngineInputs",
     "EngineSettings",
     "GenerationRequest",
     "Sampling",

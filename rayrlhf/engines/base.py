@@ -79,6 +79,24 @@ class Adapters:
     """Names of the layers that have one, as in the model's checkpoint."""
 
 
+@dataclass(frozen=True)
+class EngineInputs:
+    """What an engine is started with."""
+
+    model: str
+    """Folder."""
+    max_model_len: int
+    """Prompt + response, in tokens."""
+    sampling: Sampling
+    eos_token_id: int
+    adapters: Adapters | None = None
+    """With these the engine keeps the model's weights, and `load_weights` takes adapters."""
+    transport: str = "object_store"
+    """Kind of the `WeightTransport` whose buckets `load_weights` gets."""
+    float32_head: bool = False
+    """Compute logits in float32, whatever the rest is computed in."""
+
+
 class EngineSettings(Config):
     """Base of every engine's settings: all that code outside `rayrlhf.engines` may ask of an engine before it runs.
 
@@ -120,21 +138,8 @@ class EngineSettings(Config):
         cannot take its `adapters`. Called before anything starts; it loads no weights."""
 
     @abstractmethod
-    def start(
-        self,
-        model: str,
-        max_model_len: int,
-        sampling: Sampling,
-        eos_token_id: int,
-        adapters: Adapters | None = None,
-        transport: str = "object_store",
-    ) -> Engine:
-        """Load `model` (a folder) into a new engine in this process.
-
-        max_model_len: prompt + response, in tokens. With `adapters` the engine keeps the model's weights, and
-        `load_weights` takes adapters; ConfigError if a layer can have none. transport: kind of `WeightTransport` whose
-        buckets `load_weights` gets.
-        """
+    def start(self, inputs: EngineInputs) -> Engine:
+        """A new engine in this process, its weights loaded. ConfigError if a layer of the adapters can have none."""
 
 
 class Engine(Protocol):

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rayrlhf.models.checkpoint import load_model, stored_shapes
+from rayrlhf.models.folder import ModelFolderError, is_hub_name, read_model_config
+from rayrlhf.models.lora import HEAD
 from rayrlhf.models.policy import save_folder, transformer_blocks
-from rayrlhf.models.quantized import loading
 from rayrlhf.types import Pooling
 
 
@@ -35,29 +37,46 @@ class ScalarModel(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        getattr(model, HEAD).float()
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype = torch.float32, load_in_4bit: bool = False) -> ScalarModel:
-        """From a reward model's folder, or from a language model's with a new zero head.
+    def load(
+        cls,
+        folder: str,
+        dtype: torch.dtype = torch.float32,
+        load_in_4bit: bool = False,
+        dropout: bool = False,
+        needs_head: bool = False,
+    ) -> ScalarModel:
+        """From a reward model's folder, or from a language model's with a new zero head, which `needs_head` refuses.
 
-        On the CPU; in 4 bits, on the GPU. The head is never packed.
+        On the CPU; in 4 bits, on the GPU. The head is never packed. Raises ModelFolderError.
         """
-        from transformers import AutoConfig, AutoModelForSequenceClassification
+        from transformers import AutoModelForSequenceClassification
 
-        config = AutoConfig.from_pretrained(folder)
-        trained = any("SequenceClassification" in name for name in config.architectures or [])
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=dtype, num_labels=1, **loading(load_in_4bit)
+        model, lacking = load_model(
+            AutoModelForSequenceClassification,
+            folder,
+            dtype,
+            load_in_4bit,
+            dropout,
+            may_lack=(f"{HEAD}.",),
+            num_labels=1,
         )
-        model.config.use_cache = False
-        if not trained:
-            nn.init.zeros_(model.score.weight)
+        if lacking and needs_head:
+            raise _has_no_head(folder)
+        with torch.no_grad():
+            for name in lacking:
+                model.get_parameter(name).zero_()
         return cls(model)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens [B, T], right-padded → the head's output after reading token t: [B, T] float32."""
+        """tokens [B, T], right-padded → the head's output after reading token t: [B, T] float32, also where the
+        transformer computes in bfloat16: rounded to its 8 bits, close scores would be equal."""
         hidden = self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-        return self.model.score(hidden).squeeze(-1).float()
+        with torch.autocast(hidden.device.type, enabled=False):
+            outputs: Tensor = self.model.score(hidden.float()).squeeze(-1)
+        return outputs
 
     def values(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """V(state before token t): the head's output after token t − 1. [B, T], 0 outside `mask` ([B, T] bool)."""
@@ -78,13 +97,43 @@ class ScalarModel(nn.Module):
         self.model.config.reward_statistics = {"mean": statistics.mean, "std": statistics.std}
 
     def blocks(self) -> list[nn.Module]:
-        """The transformer layers, the units of sharding."""
-        return transformer_blocks(self.model)
+        """The transformer layers and the head, the units of sharding: each has weights of one dtype."""
+        return [*transformer_blocks(self.model), self.model.score]
 
     def save(self, folder: Path, tokenizer: Any, state_dict: dict[str, Tensor] | None = None) -> None:
         """Write a Hugging Face folder, score statistics included."""
         self.model.config.pad_token_id = tokenizer.pad_token_id
         save_folder(self.model, folder, tokenizer, state_dict)
+
+
+def check_reward_model(model: str) -> None:
+    """Raises ModelFolderError unless `model`, a folder, is a sequence-classification model with a trained head of one
+    output. Reads no weights. A hub name is looked at when it is loaded."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    config = read_model_config(model)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelFolderError(
+            f"model {model!r}: transformers has no sequence-classification model of type {config.model_type!r}, which "
+            "a reward model and a critic are: name a model of another type"
+        )
+    if is_hub_name(model):
+        return
+    head = stored_shapes(model).get(f"{HEAD}.weight")
+    if head is None:
+        raise _has_no_head(model)
+    if head[0] != 1:
+        raise ModelFolderError(
+            f"model {model!r}: its head gives {head[0]} numbers, and a reward model's gives one: name a model that was "
+            "trained with num_labels=1"
+        )
+
+
+def _has_no_head(model: str) -> ModelFolderError:
+    return ModelFolderError(
+        f"model {model!r}: there is no trained scalar head ({HEAD}.weight) in the folder, so it is no reward model: "
+        "name what `rayrlhf train` with stage reward_model wrote, or another sequence-classification model"
+    )
 
 
 def shift_to_states(outputs: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig, PairData
 from rayrlhf.offline.stage import Stage, run_offline
 from rayrlhf.run_directory import RunDirectory
+from rayrlhf.training.model_trainer import SupervisedTraining
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 
@@ -18,6 +19,7 @@ class RewardModelConfig(OfflineConfig):
 
     stage: Literal["reward_model"] = "reward_model"
     data: PairData
+    training: SupervisedTraining = SupervisedTraining()
     loss: PairwiseLoss = PairwiseLoss()
 
 

@@ -9,6 +9,7 @@ from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig, OfflineData
 from rayrlhf.offline.stage import Stage, run_offline
 from rayrlhf.run_directory import RunDirectory
+from rayrlhf.training.model_trainer import SupervisedTraining
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.sft import SFTWorker
 
@@ -25,6 +26,7 @@ class SFTConfig(OfflineConfig):
 
     stage: Literal["sft"] = "sft"
     data: SFTData
+    training: SupervisedTraining = SupervisedTraining()
 
 
 def run_sft(config: SFTConfig) -> RunDirectory:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rayrlhf.algorithms import PPO, AnyAlgorithm
-from rayrlhf.algorithms.presets import PRESETS, PresetName, under
+from rayrlhf.algorithms.presets import PRESETS, PresetName, under, with_raw_scores
 from rayrlhf.cluster.placement import PlacementConfig, Resources
 from rayrlhf.config import Config
 from rayrlhf.data.tokens.columns import ColumnNames
@@ -83,6 +83,9 @@ class PPOConfig(Config):
     algorithm: AnyAlgorithm = PPO()
     rollouts: RolloutsConfig = RolloutsConfig()
     sampling: Sampling = Sampling()
+    lm_head_precision: Literal["auto", "float32", "model"] = "auto"
+    """What logits are computed in, by policy, reference and samplers alike. In bfloat16 (`model`, if the rest is) they
+    have 8 bits, and sampler and learner differ in the last ones. `auto` is float32 for a bfloat16 policy on a GPU."""
     weights: AnyTransport = ObjectStore()
     """How the policy's weights reach the samplers."""
     data: PromptData
@@ -112,7 +115,10 @@ class PPOConfig(Config):
         if kind != "ppo":
             raise ValueError(f"preset {name!r} is of PPO, but algorithm.kind is {kind!r}: leave out one of the two")
         own = algorithm if isinstance(algorithm, dict) else {}
-        return under(PRESETS[name], {**tree, "algorithm": own})
+        reward = tree.get("reward")
+        if isinstance(reward, dict):
+            reward = {**reward, "source": with_raw_scores(reward.get("source"))}
+        return under(PRESETS[name], {**tree, "algorithm": own, "reward": reward})
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> PPOConfig:
@@ -124,6 +130,11 @@ class PPOConfig(Config):
             raise ValueError(
                 f"algorithm.minibatch_size {self.algorithm.minibatch_size} is more than the step's "
                 f"batch_size {self.batch_size}: lower it"
+            )
+        if self.algorithm.first_policy_step >= self.num_steps:
+            raise ValueError(
+                f"algorithm.critic_warmup_steps {self.algorithm.first_policy_step} leaves none of num_steps "
+                f"{self.num_steps} for the policy: lower it"
             )
         least = self.algorithm.min_generations
         if self.num_generations < least:
@@ -199,6 +210,11 @@ class PPOConfig(Config):
         return self.num_steps * self.optimizer_steps_per_step
 
     @property
+    def num_policy_steps(self) -> int:
+        """Those of the policy, which may begin later than the critic: the length of its schedule."""
+        return (self.num_steps - self.algorithm.first_policy_step) * self.optimizer_steps_per_step
+
+    @property
     def logprob_gap_limit(self) -> float:
         """Nats; see `max_logprob_gap`."""
         if self.max_logprob_gap is not None:
@@ -232,6 +248,20 @@ class PPOConfig(Config):
         """What the critic starts from: the first reward model that reads the policy's tokens, else the policy."""
         reward_models = [source.model for source in self.token_reward_models]
         return self.critic.model or (reward_models or [self.model])[0]
+
+    @property
+    def critic_normalizes(self) -> bool:
+        """Whether the critic starts in the units of normalized scores: see `critic.normalize`."""
+        if self.critic.normalize is not None:
+            return self.critic.normalize
+        return all(source.normalize for source in self.token_reward_models[:1])
+
+    @property
+    def float32_head(self) -> bool:
+        """Whether policy, reference and samplers compute logits in float32; see `lm_head_precision`."""
+        if self.lm_head_precision == "auto":
+            return self.policy.num_gpus > 0 and self.policy.compute_precision != "float32"
+        return self.lm_head_precision == "float32"
 
     @property
     def token_reward_models(self) -> list[RewardModelReward]:

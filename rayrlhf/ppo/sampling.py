@@ -13,7 +13,7 @@ from rayrlhf.algorithms.grpo import DynamicSampling, GroupAlgorithm
 from rayrlhf.cluster.actor_group import WorkerError, wait_for
 from rayrlhf.engines import Sampling
 from rayrlhf.pool.leases import Purpose, SampleBatch
-from rayrlhf.pool.samples import step_samples
+from rayrlhf.pool.samples import PromptOrder
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.handles import Collected, Credit, Reward, Weights
 from rayrlhf.types import Prompt, Sample
@@ -36,7 +36,8 @@ class Samplers:
         prompts: Sequence[Prompt],
         say: Callable[[str], None],
     ) -> None:
-        self._config, self._pool, self._prompts, self._say = config, pool, prompts, say
+        self._config, self._pool, self._say = config, pool, say
+        self._order_of_prompts = PromptOrder(prompts, config.batch_size, config.num_generations, config.run.seed)
         self._weights, self._reward, self._credit = weights, reward, credit
         self._ahead: dict[int, tuple[SampleBatch, SampleBatch | None]] = {}  # by step, ordered and not yet taken
         self._next_step = self._next_batch = 0
@@ -106,14 +107,7 @@ class Samplers:
     def _order_step(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
         """The samples of a step's batch `turn`, and if the algorithm needs them a greedy one for each prompt."""
         config = self._config
-        samples = step_samples(
-            self._prompts,
-            step * config.algorithm.batches_per_step + turn,
-            config.batch_size,
-            config.num_generations,
-            config.run.seed,
-            first_sample=turn * config.batch_size,
-        )
+        samples = self._order_of_prompts.draw(step, turn)
         min_version = step - config.rollouts.max_staleness
         batch = self._order(samples, step, min_version)
         if not config.algorithm.needs_greedy:

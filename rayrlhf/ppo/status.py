@@ -17,18 +17,17 @@ def print_status(run: str, loop: LoopStatus, rollouts: Status) -> None:
     speed = rollouts.tokens / rollouts.uptime_s if rollouts.uptime_s > 0 else 0.0
     console.print(
         f"{run}: step {loop.step} of {loop.num_steps}, weights {_version(loop.version)}, up for "
-        f"{_duration(rollouts.uptime_s)}, {rollouts.tokens:,} tokens sampled ({speed:,.0f}/s)",
-        markup=False,
+        f"{_duration(rollouts.uptime_s)}, {rollouts.tokens:,} tokens sampled ({speed:,.0f}/s)"
     )
     console.print(_samplers(loop, rollouts))
     ledger = "  ".join(f"{state} {count:,}" for state, count in rollouts.ledger.items())
-    console.print(f"ledger: {ledger}", markup=False)
+    console.print(f"ledger: {ledger}")
     for title, reasons in (("rejected", rollouts.rejected), ("answers ignored", rollouts.ignored)):
         if reasons:
             listed = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.items())
-            console.print(f"{title}: {listed}", markup=False)
-    console.print(f"samplers' time: {_shares(rollouts.seconds)}", markup=False)
-    console.print(f"learners' time: {_shares(loop.seconds)}", markup=False)
+            console.print(f"{title}: {listed}")
+    console.print(f"samplers' time: {_shares(rollouts.seconds)}")
+    console.print(f"learners' time: {_shares(loop.seconds)}")
 
 
 def _samplers(loop: LoopStatus, rollouts: Status) -> Table:

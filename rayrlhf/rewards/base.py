@@ -40,6 +40,9 @@ class Score:
     """The details: a traceback, or what a server answered."""
     parts: dict[str, float] = field(default_factory=dict)
     """The scores that `value` is made of, by name, before weighting."""
+    steps: Sequence[tuple[int, float]] = ()
+    """What single steps earned, which `value` includes: how many characters of the response come before a step's end,
+    and its score."""
 
 
 Ids = TypeVar("Ids", int, np.ndarray)

@@ -32,7 +32,7 @@ MAX_TRACE_CHARACTERS = 4000
 FLOAT32_MAX = 3.4028234663852886e38
 
 Result = dict[str, Any]
-"""`{"value": …}`, or a `reason` and a `trace` with a value of None."""
+"""`{"value": …}`, with `steps` if there are any, or a `reason` and a `trace` with a value of None."""
 
 
 class LoadError(Exception):
@@ -174,10 +174,36 @@ def rejected(reason: str, trace: str = "") -> Result:
 
 
 def checked(value: Any) -> Result:
-    """What someone else's code gave as a score: a finite number (True is 1), or a rejection that says what it was.
-
-    Scalars of numpy and torch count as numbers.
+    """What someone else's code gave as a score: a finite number (True is 1), or one with those of single steps,
+    `{"score": …, "steps": [[end, score], …]}`; or a rejection that says what it was.
     """
+    return checked_steps(value) if isinstance(value, dict) else checked_number(value)
+
+
+def checked_steps(value: dict[str, Any]) -> Result:
+    """The whole response's score, which is 0 if it is not there, and those of its steps, as their sum and the steps."""
+    steps, unknown = value.get("steps"), sorted(map(str, value.keys() - {"score", "steps"}))
+    if unknown or not isinstance(steps, (list, tuple)):
+        return rejected("the score is a dict other than {score, steps: [[end, score], …]}")
+    results = [checked_number(value.get("score", 0.0))]
+    ends: list[int] = []
+    for step in steps:
+        if not isinstance(step, (list, tuple)) or len(step) != 2:
+            return rejected("a step is not [end, score]")
+        end = step[0].item() if callable(getattr(step[0], "item", None)) else step[0]
+        if not isinstance(end, int) or isinstance(end, bool) or end < 1:
+            return rejected("a step's end is not a number of characters, 1 or more")
+        ends.append(end)
+        results.append(checked_number(step[1]))
+    for result in results:
+        if result["value"] is None:
+            return result
+    values = [result["value"] for result in results]
+    return checked_number(sum(values)) | {"steps": [list(pair) for pair in zip(ends, values[1:], strict=True)]}
+
+
+def checked_number(value: Any) -> Result:
+    """A finite number, or a rejection. Scalars of numpy and torch count as numbers."""
     if not isinstance(value, (str, bytes)) and callable(getattr(value, "item", None)):
         try:
             value = value.item()

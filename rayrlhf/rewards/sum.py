@@ -63,6 +63,7 @@ class SumReward(BaseReward):
     def combine(self, judged: Sequence[Score]) -> Score:
         """One response's results, one per part → the weighted sum, or the rejection of the first part that rejects."""
         scores: dict[str, float] = {}
+        steps: list[tuple[int, float]] = []
         total = 0.0
         for part, result in zip(self.parts, judged, strict=True):
             if result.value is None:
@@ -70,4 +71,5 @@ class SumReward(BaseReward):
             total += part.weight * result.value
             scores[part.label] = result.value
             scores |= {f"{part.label}/{name}": score for name, score in result.parts.items()}
-        return Score(total, parts=scores)
+            steps += [(end, part.weight * score) for end, score in result.steps]
+        return Score(total, parts=scores, steps=steps)

@@ -104,9 +104,9 @@ class DPOWorker(OfflineWorker):
 def refer(model: str, sets: tuple[PairSet, ...], config: TrainingConfig, ranks: Ranks) -> list[ReferencedPairs]:
     """Each of `sets` with its log-probabilities under the policy in folder `model`, which is then released.
 
-    Loaded in 4 bits if the trained policy is, so that the two differ by what was learned only.
+    Loaded as the trained policy is, so that the two differ by what was learned only.
     """
-    policy = Policy.load(model, load_in_4bit=config.load_in_4bit).requires_grad_(False).eval()
+    policy = Policy.load(model, config.dtype, config.load_in_4bit).requires_grad_(False).eval()
     # Nothing is trained here, so replicas need no DDP wrapper. Shards do: one device may not hold the whole model.
     module = distribute(policy, "fsdp", ranks) if config.sharding == "fsdp" else policy.to(ranks.device)
     return [

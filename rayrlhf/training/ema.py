@@ -6,15 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from rayrlhf.training.trained_weights import TrainedWeights
 
 
 class WeightAverage:
-    """θ_avg ← decay · θ_avg + (1 − decay) · θ over the trained parameters, in float32, sharded like them."""
+    """θ_avg ← decay · θ_avg + (1 − decay) · θ over the trained parameters, in float32, sharded like them.
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    Of bfloat16 parameters it averages the float32 masters, in which small updates are not lost.
+    """
+
+    def __init__(self, trained: TrainedWeights, decay: float) -> None:
         self._decay = decay
-        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._trained = trained
+        self._parameters = list(trained.parameters())
         self._average = [parameter.detach().float().clone() for parameter in self._parameters]
 
     @torch.no_grad()
@@ -37,3 +43,4 @@ class WeightAverage:
     def _copy_in(self, values: list[Tensor]) -> None:
         for parameter, value in zip(self._parameters, values, strict=True):
             parameter.copy_(value)
+        self._trained.write_back()

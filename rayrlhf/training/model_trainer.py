@@ -116,6 +116,13 @@ class TrainingConfig(Config):
         return "bfloat16" if self.parameters == "bfloat16" else self.precision
 
 
+class SupervisedTraining(TrainingConfig):
+    """How a module is trained that is not compared with itself, so that it may drop units."""
+
+    dropout: bool = False
+    """Drop units at the rates in the model's configuration (GPT-2's are 0.1)."""
+
+
 @dataclass
 class StepReport:
     """Metrics of one optimizer step on one rank."""

@@ -42,7 +42,7 @@ def score_pairs(pairs: PairSet, config: TrainingConfig, ranks: Ranks, pair_pass:
     lengths = pair_lengths(pairs, np.arange(len(pairs[0])))
     own: list[tuple[list[int], np.ndarray]] = []
     for picked in plan_microbatches(lengths, config.max_tokens_per_microbatch, ranks.world_size)[ranks.rank]:
-        with autocast(ranks.device, config.precision):
+        with autocast(ranks.device, config.compute_precision):
             scores = pair_pass(np.array(picked or [0]))
         if picked:
             own.append((picked, scores.float().cpu().numpy()))

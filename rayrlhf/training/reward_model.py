@@ -13,7 +13,7 @@ from rayrlhf.config import Config
 from rayrlhf.functional import pairwise_loss
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.models.scalar import Pooling, pool_scores
-from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, SupervisedTraining
 from rayrlhf.training.offline_worker import OfflineWorker
 from rayrlhf.training.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
 from rayrlhf.training.parallel import Ranks
@@ -38,14 +38,14 @@ class RewardModelWorker(OfflineWorker):
         self,
         model: str,
         tokenizer: Any,
-        config: TrainingConfig,
+        config: SupervisedTraining,
         loss: PairwiseLoss,
         train: PairSet,
         heldout: PairSet,
         total_steps: int,
         ranks: Ranks,
     ) -> None:
-        loaded = ScalarModel.load(model, config.dtype, config.load_in_4bit)
+        loaded = ScalarModel.load(model, config.dtype, config.load_in_4bit, config.dropout)
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
         self._loss, self._train, self._heldout = loss, train, heldout
 

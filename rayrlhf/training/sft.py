@@ -12,7 +12,7 @@ from torch import Tensor
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.functional import masked_sum
 from rayrlhf.models import Policy
-from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, SupervisedTraining
 from rayrlhf.training.offline_worker import OfflineWorker, gather_objects
 from rayrlhf.training.parallel import Ranks
 
@@ -26,14 +26,14 @@ class SFTWorker(OfflineWorker):
         self,
         model: str,
         tokenizer: Any,
-        config: TrainingConfig,
+        config: SupervisedTraining,
         train: Sequences,
         heldout: Sequences,
         total_steps: int,
         ranks: Ranks,
         train_on_prompt: bool = False,
     ) -> None:
-        loaded = Policy.load(model, config.dtype, config.load_in_4bit)
+        loaded = Policy.load(model, config.dtype, config.load_in_4bit, config.dropout)
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
         self._train, self._heldout, self._train_on_prompt = train, heldout, train_on_prompt
 

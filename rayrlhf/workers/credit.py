@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rayrlhf.algorithms import Algorithm, ScoredRollouts
+from rayrlhf.algorithms.base import Baselines
 from rayrlhf.algorithms.moments import RunningMoments
 from rayrlhf.models import load_tokenizer
 from rayrlhf.rewards import RewardError
@@ -73,12 +74,13 @@ class CreditAssigner:
         if not num_trained:
             raise RewardError(f"none of the step's {num_sampled} rollouts and its greedy response both have a score")
         if self._algorithm.normalize_scores:
-            scored = replace(scored, scores=self._moments.normalise(scored.scores))
+            self._moments.update(scored.scores)
+            scored = replace(scored, moments=(self._moments.mean, self._moments.deviation))
         batch, metrics = self._algorithm.assign_credit(scored, kl_coef)
         metrics |= scores.metrics()
         if self._compare_logprobs:
-            metrics |= logprob_gap(batch.rollouts, batch.old_logprobs, version)
-        metrics |= _staleness(batch.rollouts, version)
+            metrics |= logprob_gap(scored.rollouts, batch.old_logprobs, version)
+        metrics |= _staleness(scored.rollouts, version)
         metrics["ledger/trained"] = float(num_trained)
         metrics["ledger/rejected"] = float(num_sampled - num_trained)
         ends = _ends(everything.rollouts, scored.rollouts, scores)
@@ -160,7 +162,8 @@ class CreditAssigner:
             padded(ref_logprobs),
             padded(values),
             baselines,
-            {name: padded(shares) for name, shares in extras.items()},
+            step_scores=merged.steps.padded(old.shape),
+            extras={name: padded(shares) for name, shares in extras.items()},
         )
         return scored, merged
 
@@ -179,15 +182,16 @@ def with_scores(scored: ScoredRollouts) -> ScoredRollouts:
     """Without the rollouts that have no score (NaN), or whose greedy response has none."""
     missing = np.isnan(scored.scores)
     if scored.baselines is not None:
-        missing = missing | np.isnan(scored.baselines)
+        missing = missing | np.isnan(scored.baselines.scores)
     return scored.take(np.flatnonzero(~missing)) if missing.any() else scored
 
 
-def _baselines(rollouts: Rollouts, greedy: Rollouts, greedy_scores: Sequence[ScoreShare]) -> FloatArray:
-    """[B], the score of the greedy response to each rollout's prompt."""
+def _baselines(rollouts: Rollouts, greedy: Rollouts, greedy_scores: Sequence[ScoreShare]) -> Baselines:
+    """The greedy response to each rollout's prompt."""
+    row_of = {prompt: row for row, prompt in enumerate(greedy.prompt_ids.tolist())}
+    rows = np.array([row_of[prompt] for prompt in rollouts.prompt_ids.tolist()], dtype=np.int64)
     scores = ScoreShare.merge(greedy_scores, len(greedy)).values
-    of_prompt = dict(zip(greedy.prompt_ids.tolist(), scores.tolist(), strict=True))
-    return np.array([of_prompt[prompt] for prompt in rollouts.prompt_ids.tolist()], dtype=np.float32)
+    return Baselines(scores, greedy.response_lengths, greedy.finished).take(rows)
 
 
 def _staleness(rollouts: Rollouts, version: int) -> dict[str, float]:

@@ -104,16 +104,16 @@ class PolicyLearner(_Learner):
         ema_decay: float | None = None,
         sends_adapters: bool = False,
         transport: WeightTransport | None = None,
+        float32_head: bool = False,
     ) -> None:
         assert config.lora is not None or not sends_adapters, "there are adapters to send"
-        super().__init__(
-            ModelTrainer(Policy.load(model, config.dtype, config.load_in_4bit), config, total_steps, ranks), model
-        )
+        policy = Policy.load(model, config.dtype, config.load_in_4bit, float32_head=float32_head)
+        super().__init__(ModelTrainer(policy, config, total_steps, ranks), model)
         self._algorithm = algorithm
         self._ptx = ptx
         self._sends_adapters = sends_adapters
         self._transport = transport or ObjectStore()
-        self._average = None if ema_decay is None else WeightAverage(self.trainer.module, ema_decay)
+        self._average = None if ema_decay is None else WeightAverage(self.trainer.trained, ema_decay)
 
     def save(self, folder: str) -> None:
         """Write a Hugging Face folder, and one of the averaged weights in `folder`_ema if they are kept."""
@@ -166,8 +166,7 @@ class CriticLearner(_Learner):
         ranks: Ranks,
     ) -> None:
         scalar = ScalarModel.load(model, config.dtype, config.load_in_4bit)
-        if normalize:
-            _fold_statistics(scalar)
+        self._offset = _fold_statistics(scalar) if normalize else 0.0
         super().__init__(ModelTrainer(scalar, config, total_steps, ranks), model)
         self._algorithm = algorithm
 
@@ -194,12 +193,18 @@ class CriticLearner(_Learner):
     def _values(self, tokens: Tensor, states: Tensor) -> Tensor:
         """[b, t + 1]: the values of `states` ([b, t + 1] bool), one more than tokens."""
         outputs = self.trainer.module(tokens)  # through the wrapper, whose hooks exchange gradients and shards
-        return shift_to_states(torch.nn.functional.pad(outputs, (0, 1)), states)
+        return shift_to_states(torch.nn.functional.pad(outputs - self._offset, (0, 1)), states)
 
 
-def _fold_statistics(scalar: ScalarModel) -> None:
-    """Scale the head as the reward is scaled, so that V starts in the units it has to predict."""
-    statistics: Any = scalar.statistics
+def _fold_statistics(scalar: ScalarModel) -> float:
+    """Scale the head as the reward is scaled; the number to subtract from its outputs, so that V starts as the reward
+    that it has to predict, (score − mean) / std.
+
+    The statistics become that number and 1: a critic that starts from this one's folder is not scaled again.
+    """
+    statistics = scalar.statistics
     with torch.no_grad():
         scalar.model.score.weight.div_(statistics.std)
-    scalar.statistics = RewardStatistics()  # a critic that starts from this one's checkpoint is already scaled
+    offset = statistics.mean / statistics.std
+    scalar.statistics = RewardStatistics(offset, 1.0)
+    return offset

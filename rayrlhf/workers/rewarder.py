@@ -18,6 +18,7 @@ from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import IntArray, Rollouts
 from rayrlhf.workers.score_share import ScoreShare
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
+from rayrlhf.workers.step_scores import StepScores
 from rayrlhf.workers.text_scorer import TextScorer, scored
 
 
@@ -45,7 +46,7 @@ class Rewarder:
             single.start(names) if isinstance(single, TextReward) else self._load(single) for single in singles(source)
         ]
         self._early = EarlyScores([judge for judge in self._judges if isinstance(judge, TextJudge)])
-        needs_texts = any(isinstance(judge, Judge) for judge in self._judges)
+        needs_texts = any(isinstance(judge, Judge) or judge.step_end is not None for judge in self._judges)
         self._tokenizer: Any = load_tokenizer(tokenizer_folder) if needs_texts else None
 
     def begin(self, rollouts: Rollouts) -> None:
@@ -75,7 +76,8 @@ class Rewarder:
             judged = [self._source.combine(results) for results in zip(*by_judge, strict=True)]
         else:
             (judged,) = by_judge
-        return ScoreShare.of(rows, judged, self._source.part_names)
+        steps = StepScores.of(own, judged, rows, self._tokenizer)
+        return ScoreShare.of(rows, judged, self._source.part_names, steps)
 
     def close(self) -> None:
         """End the processes and threads of the reward."""
@@ -84,7 +86,7 @@ class Rewarder:
     def _load(self, source: RewardModelReward) -> TextScorer | RewardModelScorer:
         # The rows are shared out here, for all parts alike: each model sees all that this rank has.
         alone = Ranks(joins=False)
-        scorer = RewardModelScorer(source.model, source.pooling, source.normalize, self._config, alone)
+        scorer = RewardModelScorer(source.model, source.pooling, source.normalize, self._config, alone, source.step_end)
         return TextScorer(source, scorer) if source.retokenize else scorer
 
     def _own_rows(self, rollouts: Rollouts) -> IntArray:
@@ -102,7 +104,9 @@ class Rewarder:
         self._early.begin(keys, groups, lambda rows: self._decode(own.take(np.array(rows))))
 
     def _by_model(self, judge: RewardModelScorer | Judge, own: Rollouts) -> list[Score]:
-        return scored(judge, own) if isinstance(judge, RewardModelScorer) else judge.judge(self._decode(own))
+        if isinstance(judge, RewardModelScorer):
+            return scored(judge, own, self._tokenizer)
+        return judge.judge(self._decode(own))
 
     def _decode(self, rollouts: Rollouts) -> list[SampleText]:
         return decode_samples(rollouts, self._tokenizer, self._gold_answers, self._columns)

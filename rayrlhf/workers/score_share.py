@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from rayrlhf.rewards.base import RewardError, Score
 from rayrlhf.types import BoolArray, FloatArray, IntArray, share_order
+from rayrlhf.workers.step_scores import StepScores
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,13 @@ class ScoreShare:
     part_values: FloatArray  # [n, K] float32, the scores that a value is made of, NaN where it is rejected
     part_names: tuple[str, ...]  # K names
     rejections: dict[int, Rejection]  # by row of the step
+    steps: StepScores = field(default_factory=StepScores.none)
+    """What single steps earned, which `values` include."""
 
     @staticmethod
-    def of(rows: IntArray, verdicts: Sequence[Score], part_names: tuple[str, ...]) -> ScoreShare:
+    def of(
+        rows: IntArray, verdicts: Sequence[Score], part_names: tuple[str, ...], steps: StepScores | None = None
+    ) -> ScoreShare:
         """One result per row."""
         missing = dict.fromkeys(part_names, np.nan)
         parts = [list((result.parts if result.value is not None else missing).values()) for result in verdicts]
@@ -47,6 +52,7 @@ class ScoreShare:
                 for row, result in zip(rows, verdicts, strict=True)
                 if result.value is None
             },
+            steps=steps or StepScores.none(),
         )
 
     @staticmethod
@@ -62,12 +68,14 @@ class ScoreShare:
             part_values=np.concatenate([share.part_values for share in shares])[order],
             part_names=names.pop(),
             rejections={row: rejections[row] for row in sorted(rejections)},
+            steps=StepScores.concat([share.steps for share in shares]),
         )
 
     def take(self, rows: IntArray) -> ScoreShare:
         """The given entries, numbered anew from 0."""
         kept = {new: self.rejections[int(self.rows[old])] for new, old in enumerate(rows) if np.isnan(self.values[old])}
-        return ScoreShare(np.arange(len(rows)), self.values[rows], self.part_values[rows], self.part_names, kept)
+        steps = self.steps.take(self.rows[rows])
+        return ScoreShare(np.arange(len(rows)), self.values[rows], self.part_values[rows], self.part_names, kept, steps)
 
     @staticmethod
     def join(shares: Sequence[ScoreShare]) -> ScoreShare:
@@ -78,6 +86,7 @@ class ScoreShare:
                 share,
                 rows=share.rows + start,
                 rejections={row + int(start): why for row, why in share.rejections.items()},
+                steps=replace(share.steps, rows=share.steps.rows + start),
             )
             for share, start in zip(shares, starts, strict=False)
         ]

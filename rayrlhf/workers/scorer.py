@@ -41,9 +41,18 @@ class _Scorer:
 class ReferenceScorer(_Scorer):
     """log π_ref of responses."""
 
-    def __init__(self, model: str, config: ScorerConfig, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        model: str,
+        config: ScorerConfig,
+        ranks: Ranks,
+        dtype: torch.dtype = torch.float32,
+        float32_head: bool = False,
+    ) -> None:
         super().__init__(config, ranks)
-        self._policy = Policy.load(model).to(ranks.device).eval().requires_grad_(False)
+        self._policy = (
+            Policy.load(model, dtype, float32_head=float32_head).to(ranks.device).eval().requires_grad_(False)
+        )
 
     def logprobs(self, rollouts: Rollouts, temperature: float) -> RowShare:
         """This rank's share of log π_ref(token_t | before), one for each token."""
@@ -57,10 +66,20 @@ class ReferenceScorer(_Scorer):
 class RewardModelScorer(_Scorer):
     """r(x, y) of whole responses by a reward model."""
 
-    def __init__(self, model: str, pooling: Pooling, normalize: bool, config: ScorerConfig, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        model: str,
+        pooling: Pooling,
+        normalize: bool,
+        config: ScorerConfig,
+        ranks: Ranks,
+        step_end: str | None = None,
+    ) -> None:
         super().__init__(config, ranks)
+        self.step_end = step_end
+        """The text that ends a step, if steps are scored."""
         self._pooling = pooling
-        self._model = ScalarModel.load(model).to(ranks.device).eval().requires_grad_(False)
+        self._model = ScalarModel.load(model, needs_head=True).to(ranks.device).eval().requires_grad_(False)
         self._statistics = self._model.statistics if normalize else RewardStatistics()
 
     def score(self, rollouts: Rollouts) -> RowShare:
@@ -69,5 +88,14 @@ class RewardModelScorer(_Scorer):
         def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
             raw: torch.Tensor = self._model.scores(tokens, lengths, self._pooling)
             return self._statistics.normalize(raw)
+
+        return self._forward(rollouts, row_pass)
+
+    def outputs(self, rollouts: Rollouts) -> RowShare:
+        """This rank's share of what the head gives after reading each token, normalized if so configured."""
+
+        def row_pass(tokens: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+            outputs: torch.Tensor = self._model(tokens)
+            return self._statistics.normalize(outputs)
 
         return self._forward(rollouts, row_pass)

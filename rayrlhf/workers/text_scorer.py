@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from rayrlhf.data.tokens.sequences import Sequences, TokenRow
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.rewards.base import Judge, RewardError, SampleText, Score
 from rayrlhf.rewards.reward_model import RewardModelReward
-from rayrlhf.types import Rollouts
+from rayrlhf.types import Rollouts, RowShare
 from rayrlhf.workers.scorer import RewardModelScorer
+from rayrlhf.workers.step_scores import token_ends
 
 
 class TextScorer(Judge):
@@ -40,7 +42,7 @@ class TextScorer(Judge):
         rows = self._encode(samples)
         results = [self._too_long(row) for row in rows]
         kept = [row for row, result in zip(rows, results, strict=True) if result is None]
-        judged = iter(scored(self._scorer, as_rollouts(kept)) if kept else [])
+        judged = iter(scored(self._scorer, as_rollouts(kept), self._tokenizer) if kept else [])
         return [next(judged) if result is None else result for result in results]
 
     def _encode(self, samples: Sequence[SampleText]) -> list[TokenRow]:
@@ -58,8 +60,13 @@ class TextScorer(Judge):
         return Score(None, f"longer than the {self._max_tokens} tokens that the reward model reads")
 
 
-def scored(scorer: RewardModelScorer, rollouts: Rollouts) -> list[Score]:
-    """One result per rollout, ordered as `Rollouts.concat` orders; a model that overflows gives no score."""
+def scored(scorer: RewardModelScorer, rollouts: Rollouts, tokenizer: Any) -> list[Score]:
+    """One result per rollout, ordered as `Rollouts.concat` orders; a model that overflows gives no score.
+
+    tokenizer: of the rollouts, for a model that scores steps.
+    """
+    if scorer.step_end is not None:
+        return _scored_steps(scorer, rollouts, tokenizer, scorer.step_end)
     share = scorer.score(rollouts)
     scores = np.empty(len(rollouts), dtype=np.float32)
     scores[share.rows] = share.values
@@ -67,6 +74,23 @@ def scored(scorer: RewardModelScorer, rollouts: Rollouts) -> list[Score]:
         Score(float(score)) if np.isfinite(score) else Score(None, "the model's score is not finite")
         for score in scores
     ]
+
+
+def _scored_steps(scorer: RewardModelScorer, rollouts: Rollouts, tokenizer: Any, step_end: str) -> list[Score]:
+    flat = RowShare.merge([scorer.outputs(rollouts)], len(rollouts))
+    results: list[Score] = []
+    for start, end, prompt in zip(rollouts.offsets, rollouts.offsets[1:], rollouts.prompt_lengths, strict=False):
+        response = rollouts.tokens[start + prompt : end]
+        text = tokenizer.decode(response, skip_special_tokens=True)
+        ends = [match.end() for match in re.finditer(re.escape(step_end), text)]
+        if not ends or ends[-1] < len(text):
+            ends.append(max(1, len(text)))
+        values = flat[start + prompt + np.array(token_ends(response, ends, tokenizer))]
+        if np.isfinite(values).all():
+            results.append(Score(float(values.sum()), steps=list(zip(ends, values.tolist(), strict=True))))
+        else:
+            results.append(Score(None, "the model's score is not finite"))
+    return results
 
 
 def as_rollouts(rows: Sequence[TokenRow]) -> Rollouts:

@@ -1,11 +1,11 @@
 """The demo, run once for all tests of this folder, which pytest-xdist keeps in one process."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from environment import plain_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,11 +14,10 @@ ROOT = Path(__file__).parents[2]
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The runs folder and what the demo printed."""
     runs = tmp_path_factory.mktemp("runs")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYRLHF_", "OMP_"))}
     done = subprocess.run(
         [sys.executable, "jobs/demo.py", "--runs", str(runs)],
         cwd=ROOT,
-        env=environment | {"COLUMNS": "160"},
+        env=plain_environment() | {"COLUMNS": "160"},
         capture_output=True,
         text=True,
         timeout=2000,

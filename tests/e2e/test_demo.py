@@ -63,7 +63,7 @@ for text in ["How is the weather in Daegu next week?", "주말에 역사를 어�
         env=os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith(("SAME", "DIFFERENT"))]
     assert len(lines) == 2 and all(line.startswith("SAME") for line in lines), done.stdout + done.stderr[-3000:]
@@ -73,7 +73,7 @@ for text in ["How is the weather in Daegu next week?", "주말에 역사를 어�
 def test_generate_answers_from_the_checkpoint(demo: tuple[Path, str]) -> None:
     (policy,) = (demo[0] / "ppo" / "checkpoints").glob("step-*/policy")
     command = [sys.executable, "-m", "rayrlhf.cli", "generate", str(policy), "오늘 불고기를 쉽게 만들 수 있나요?"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
     assert done.stderr == ""

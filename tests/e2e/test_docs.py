@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from environment import plain_environment
 from shell_blocks import ROOT, shell_blocks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
@@ -44,8 +45,7 @@ def checkout(demo: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -
 
 def bash(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script, which ends with the first command that fails. Standard input is empty."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYRLHF_", "OMP_"))}
-    environment = inherited | {
+    environment = plain_environment() | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(checkout),
         "RAYRLHF_STATE": str(checkout / "runs/cluster.json"),
@@ -61,7 +61,7 @@ def bash(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
 
 

@@ -13,7 +13,7 @@ from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import load_tokenizer
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
 from rayrlhf.training.offline_worker import merge_reports
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
@@ -86,7 +86,7 @@ def run_steps(
     ranks = ranks or Ranks()
     # Below half a unit of the weights' last place: every step is one from the start.
     optimizer = OptimizerConfig(learning_rate=1e-15, max_grad_norm=None)
-    worker = _worker(role, inputs, TrainingConfig(optimizer=optimizer, **settings), ranks)
+    worker = _worker(role, inputs, SupervisedTraining(optimizer=optimizer, **settings), ranks)
     gradients: list[dict[str, torch.Tensor]] = []
 
     def keep(*_: Any) -> None:
@@ -108,7 +108,7 @@ def _loss(role: str, worker: Any, inputs: Inputs, rows: np.ndarray, world_size: 
     return metrics[LOSSES[role]]
 
 
-def _worker(role: str, inputs: Inputs, config: TrainingConfig, ranks: Ranks) -> Any:
+def _worker(role: str, inputs: Inputs, config: SupervisedTraining, ranks: Ranks) -> Any:
     tokenizer, pairs = load_tokenizer(inputs.policy), inputs.pairs
     if role == "policy":
         return PolicyLearner(inputs.policy, config, ALGORITHM, 10, ranks)

@@ -1,6 +1,5 @@
-"""The preset `trl` against TRL's own trainer, run here: `pip install --no-deps trl==1.12.0`, then `pytest -m peer`."""
+"""The preset `trl` against TRL's own trainer, run here."""
 
-import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,10 +16,7 @@ from rayrlhf.algorithms.presets import PRESETS
 from rayrlhf.functional import TokenLogprobs
 from rayrlhf.types import Rollouts, TrainBatch, offsets_of
 
-pytestmark = [
-    pytest.mark.peer,
-    pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed"),
-]
+pytestmark = pytest.mark.peer
 ALGORITHM = PPO(**PRESETS["trl"]["algorithm"])
 
 

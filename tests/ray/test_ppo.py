@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from made_models import make_model
+from made_models import make_model, make_reward_model
 
 from rayrlhf.cli.describe import describe_ppo
 from rayrlhf.cluster.placement import PlacementError
@@ -23,15 +23,18 @@ SAMPLE = Path(__file__).parents[2] / "data/sample"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A policy's folder, and beside it `…_reward`, a reward model's."""
     folder = tmp_path_factory.mktemp("ppo") / "model"
-    return make_model(folder, hidden_size=64, num_heads=2, num_kv_heads=1, max_length=128)
+    model = make_model(folder, hidden_size=64, num_heads=2, num_kv_heads=1, max_length=128)
+    make_reward_model(Path(f"{model}_reward"), model)
+    return model
 
 
 def settings(model: str, name: str, **changes: Any) -> dict[str, Any]:
     tree = {
         "run": {"name": name, "overwrite": True, "keep_checkpoints": 1},
         "model": model,
-        "reward": {"source": {"kind": "reward_model", "model": model}, "num_cpus": 0.25},
+        "reward": {"source": {"kind": "reward_model", "model": f"{model}_reward"}, "num_cpus": 0.25},
         "sampler": {"num_workers": 2, "num_cpus": 0.5, "engine": {"kv_cache_gib": 0.1}},
         "reference": {"num_cpus": 0.25},
         "policy": {"num_cpus": 0.25, "optimizer": {"learning_rate": 1e-3}},

@@ -24,7 +24,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
     import numpy as np
     import torch
 
-    from rayrlhf.engines import Adapters, Sampling, VllmEngineConfig
+    from rayrlhf.engines import Adapters, EngineInputs, Sampling, VllmEngineConfig
     from rayrlhf.models import LoraConfig, Policy
     from rayrlhf.models.lora import add_adapters, target_names
     from rayrlhf.pool.leases import Lease
@@ -43,7 +43,7 @@ def logprob_gaps(folder: str, lora: dict[str, Any] | None = None) -> dict[str, f
         adapters = Adapters(settings.rank, settings.alpha, tuple(target_names(policy.model, settings)))
         add_adapters(policy.model, settings)
     policy.eval()
-    engine = VllmEngineConfig(kv_cache_gib=0.1).start(folder, 320, sampling, eos_token_id=0, adapters=adapters)
+    engine = VllmEngineConfig(kv_cache_gib=0.1).start(EngineInputs(folder, 320, sampling, 0, adapters))
     cached: list[int] = []
     totals: list[int] = []
     step = engine._engine.step

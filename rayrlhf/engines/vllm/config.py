@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rayrlhf.config import ConfigError
-from rayrlhf.engines.base import Adapters, EngineSettings, Sampling
+from rayrlhf.engines.base import Adapters, EngineInputs, EngineSettings
 from rayrlhf.engines.vllm.adapter_support import check_model
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class VllmEngineConfig(EngineSettings):
     """Share of the GPU's memory that the engine may use, on CUDA."""
     enforce_eager: bool = True
     """Skip graph capture and compilation: a faster start; on CPU compiled and eager speed are the same."""
+    batch_invariant: bool = False
+    """On CUDA, sample with kernels whose result does not depend on what runs beside a response. Slower; on a CPU it
+    does not depend on that anyway."""
     prefix_caching: bool = True
     """Share the key-value cache of equal prompt beginnings. It never serves across weight versions."""
 
@@ -65,7 +68,8 @@ class VllmEngineConfig(EngineSettings):
         return not on_gpu and self.kept_dtype(on_gpu) == "float32"
 
     def environment(self) -> dict[str, str]:
-        return {
+        invariant = {"VLLM_BATCH_INVARIANT": "1"} if self.batch_invariant else {}
+        return invariant | {
             # Several engines share a machine's cores with the learners: the scheduler places threads better.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -73,6 +77,11 @@ class VllmEngineConfig(EngineSettings):
         }
 
     def check(self, model_config: Any, on_gpu: bool, adapters: Adapters | None = None) -> None:
+        if self.batch_invariant and not on_gpu:
+            raise ConfigError(
+                "sampler.engine.batch_invariant is true, which is for CUDA, but sampler.num_gpus is 0: leave it out "
+                "(on a CPU what runs beside a response never changes it), or set sampler.num_gpus=1"
+            )
         heads = model_config.num_attention_heads
         size = getattr(model_config, "head_dim", None) or model_config.hidden_size // heads
         if not on_gpu and size not in CPU_HEAD_SIZES:
@@ -85,18 +94,10 @@ class VllmEngineConfig(EngineSettings):
             be_quiet()
             check_model(model_config, adapters, in_float32_on_gpu=on_gpu and self.dtype == "float32")
 
-    def start(
-        self,
-        model: str,
-        max_model_len: int,
-        sampling: Sampling,
-        eos_token_id: int,
-        adapters: Adapters | None = None,
-        transport: str = "object_store",
-    ) -> VllmEngine:
+    def start(self, inputs: EngineInputs) -> VllmEngine:
         from rayrlhf.engines.vllm.engine import VllmEngine
 
-        return VllmEngine(self, model, max_model_len, sampling, eos_token_id, adapters, transport)
+        return VllmEngine(self, inputs)
 
 
 def be_quiet() -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from rayrlhf.engines.base import Adapters, Completion, GenerationRequest, Sampling
+from rayrlhf.engines.base import Adapters, Completion, EngineInputs, GenerationRequest, Sampling
 from rayrlhf.engines.vllm.adapter_support import adaptable_layers, check_layers, engine_settings
 from rayrlhf.engines.vllm.config import VllmEngineConfig, be_quiet
 
@@ -14,16 +14,7 @@ from rayrlhf.engines.vllm.config import VllmEngineConfig, be_quiet
 class VllmEngine:
     """One in-process vLLM engine."""
 
-    def __init__(
-        self,
-        config: VllmEngineConfig,
-        model: str,
-        max_model_len: int,
-        sampling: Sampling,
-        eos_token_id: int,
-        adapters: Adapters | None,
-        transport: str,
-    ) -> None:
+    def __init__(self, config: VllmEngineConfig, inputs: EngineInputs) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         be_quiet()
         import torch
@@ -42,24 +33,26 @@ class VllmEngine:
             if on_cuda
             else {"kv_cache_memory_bytes": config.memory_bytes}
         )
-        self._eos_token_id = eos_token_id
-        self._adapters = adapters
+        head = {"hf_overrides": {"head_dtype": "float32"}} if inputs.float32_head else {}
+        self._eos_token_id = inputs.eos_token_id
+        self._adapters = adapters = inputs.adapters
         self._adapter: Any = None
         self._llm = LLM(
-            model=model,
+            model=inputs.model,
             skip_tokenizer_init=True,
             dtype=config.kept_dtype(on_cuda),
-            max_model_len=max_model_len,
+            max_model_len=inputs.max_model_len,
             max_num_seqs=config.max_num_seqs,
             enforce_eager=config.enforce_eager,
             enable_prefix_caching=config.prefix_caching,
             # A prompt that is read in two pieces moves its generator back by one number, and a CPU's cannot do that.
             enable_chunked_prefill=None if on_cuda else False,
             generation_config="vllm",  # the folder's own sampling defaults must not change ours
-            logprobs_mode="raw_logprobs" if sampling.truncates else "processed_logprobs",
-            weight_transfer_config=WeightTransferConfig(backend=register(transport)),
+            logprobs_mode="raw_logprobs" if inputs.sampling.truncates else "processed_logprobs",
+            weight_transfer_config=WeightTransferConfig(backend=register(inputs.transport)),
             disable_log_stats=True,
             **memory,
+            **head,
             **engine_settings(adapters),
         )
         self._llm.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})

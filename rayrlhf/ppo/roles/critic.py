@@ -20,8 +20,9 @@ class CriticRole(RoleSettings, TrainingConfig):
 
     model: str | None = None
     """What the critic starts from; null is the (first) reward model, or the policy where there is none."""
-    normalize: bool = True
-    """Scale the head by the score statistics that a reward model's folder has, as its reward is."""
+    normalize: bool | None = None
+    """Start from normalized scores: shift and scale the head by the statistics in the model's folder. Null does so if
+    the reward does (`reward.source.normalize`)."""
 
 
 def _check(config: PPOConfig) -> None:
@@ -37,7 +38,7 @@ def _build(config: PPOConfig, inputs: RoleInputs, ranks: Ranks) -> CriticLearner
         config.critic,
         config.algorithm,
         config.num_optimizer_steps,
-        config.critic.normalize,
+        config.critic_normalizes,
         ranks,
     )
 

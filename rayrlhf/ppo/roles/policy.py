@@ -63,12 +63,13 @@ def _build(config: PPOConfig, inputs: RoleInputs, ranks: Ranks) -> PolicyLearner
         config.model,
         config.policy,
         config.algorithm,
-        config.num_optimizer_steps,
+        config.num_policy_steps,
         ranks,
         ptx,
         config.policy.ema_decay,
         sends_adapters=config.policy.sends_adapters,
         transport=config.weights,
+        float32_head=config.float32_head,
     )
 
 

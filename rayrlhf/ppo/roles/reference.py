@@ -24,7 +24,11 @@ class ReferenceRole(RoleSettings, ScorerConfig):
 def _build(config: PPOConfig, inputs: RoleInputs, ranks: Ranks) -> ReferenceScorer:
     from rayrlhf.workers.scorer import ReferenceScorer
 
-    return ReferenceScorer(config.reference_model, config.reference, ranks)
+    # In the policy's precision, so that the two differ by what was learned and not by rounding.
+    policy, scorer = config.policy, config.reference
+    if scorer.precision == "auto":
+        scorer = scorer.model_copy(update={"precision": policy.compute_precision})
+    return ReferenceScorer(config.reference_model, scorer, ranks, policy.dtype, config.float32_head)
 
 
 REFERENCE = RoleSpec(

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rayrlhf.config import ConfigError
 from rayrlhf.models.folder import check_same_vocabulary
+from rayrlhf.models.scalar import check_reward_model
 from rayrlhf.ppo.roles.spec import Output, RoleInputs, RoleSettings, RoleSpec
 from rayrlhf.rewards import Reward, RewardModelReward, TextReward, check_columns, singles
 from rayrlhf.training.parallel import Ranks
@@ -49,6 +50,7 @@ def _check(config: PPOConfig) -> None:
                     "set data.gold_answers=true, and give data with answers"
                 )
     for model in _reward_models(config):
+        check_reward_model(model.model)
         if not model.retokenize:
             check_same_vocabulary(config.model, model.model)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rayrlhf.engines import DefaultEngine, EngineConfig
+from rayrlhf.engines import DefaultEngine, EngineConfig, EngineInputs
 from rayrlhf.models import read_model_config
 from rayrlhf.ppo.roles.spec import RoleInputs, RoleSettings, RoleSpec
 
@@ -30,14 +30,16 @@ def build_sampler(config: PPOConfig, inputs: RoleInputs, store: Any) -> SamplerL
     from rayrlhf.workers.sampler import Sampler
     from rayrlhf.workers.sampler_loop import SamplerLoop
 
-    engine = config.sampler.engine.start(
+    started_with = EngineInputs(
         config.model,
         inputs.max_model_len,
         config.sampling,
         inputs.eos_token_id,
         config.sent_adapters,
         config.weights.kind,
+        config.float32_head,
     )
+    engine = config.sampler.engine.start(started_with)
     return SamplerLoop(Sampler(engine, config.rollouts.on_update), StoreClient(store))
 
 

@@ -19,6 +19,7 @@ from rayrlhf.algorithms import (
     ReMax,
     ScoredRollouts,
 )
+from rayrlhf.algorithms.base import Baselines
 from rayrlhf.algorithms.presets import PRESETS
 from rayrlhf.types import FloatArray, Rollouts, offsets_of
 
@@ -34,6 +35,9 @@ ALGORITHMS: list[Algorithm] = [
     ReinforcePP(),
     ReinforcePPBaseline(),
     ReMax(),
+    ReMax(score_clip=0.5, missing_eos_penalty=1.0, overlong_penalty={"buffer_tokens": 4}),
+    PPO(mask_truncated=True),
+    PPO(**PRESETS["deepspeed_chat"]["algorithm"], eos_is_pad=True),
 ]
 
 
@@ -45,7 +49,8 @@ def random_judged(rollouts: Rollouts, seed: int) -> ScoredRollouts:
     scores, baselines = rng.normal(size=count), rng.normal(size=count)
     arrays = (array.astype(np.float32) for array in (scores, old, reference, values, baselines))
     scores, old, reference, values, baselines = arrays
-    return ScoredRollouts(rollouts, scores, old, 8, reference, values, baselines)
+    greedy = Baselines(baselines, rng.integers(1, 8, count), rng.random(count) < 0.5)
+    return ScoredRollouts(rollouts, scores, old, 8, reference, values, greedy)
 
 
 def moved(judged: ScoredRollouts, left: int, right: int) -> ScoredRollouts:
@@ -96,6 +101,6 @@ def test_neither_order_nor_padding_on_either_side_changes_the_credit(
     order.shuffle(shuffled := rows.tolist())
     one = credit_of(algorithm, judged)
     other = credit_of(algorithm, moved(judged.take(np.array(shuffled)), *padding))
-    scale = max(np.abs(row).max() for row in one)
+    scale = max(np.abs(row).max(initial=0) for row in one)
     for wanted, found in zip(one, other, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * scale)

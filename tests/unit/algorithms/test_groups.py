@@ -1,8 +1,9 @@
 """Algorithms without a critic: what a response is compared with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import torch
 from padded_arrays import mask_of
 from pydantic import TypeAdapter
 
@@ -17,7 +18,7 @@ from rayrlhf.algorithms import (
     ReMax,
     ScoredRollouts,
 )
-from rayrlhf.algorithms.base import OverlongPenalty
+from rayrlhf.algorithms.base import Baselines, OverlongPenalty
 from rayrlhf.algorithms.moments import RunningMoments
 
 LENGTHS = [(2, 2), (2, 1), (1, 3), (1, 1), (1, 2)]
@@ -31,7 +32,8 @@ def judged(make_rollouts) -> ScoredRollouts:
     rollouts = make_rollouts(LENGTHS, prompt_ids=PROMPTS)
     old = np.where(mask_of(rollouts), -1.0, 0).astype(np.float32)
     reference = np.where(mask_of(rollouts), -1.5, 0).astype(np.float32)
-    return ScoredRollouts(rollouts, SCORES, old, 4, reference, baselines=np.array([1, 1, 2, 2, 2], dtype=np.float32))
+    greedy = Baselines(np.array([1, 1, 2, 2, 2], dtype=np.float32), np.array([1, 1, 2, 2, 2]), np.ones(5, dtype=bool))
+    return ScoredRollouts(rollouts, SCORES, old, 4, reference, baselines=greedy)
 
 
 def of_responses(algorithm, judged, kl_coef=0.0) -> list[list[float]]:
@@ -120,12 +122,51 @@ def test_running_moments_are_those_of_all_scores_so_far():
     moments = RunningMoments()
     for index, part in enumerate(parts):
         seen = np.concatenate(parts[: index + 1]).astype(np.float64)
-        np.testing.assert_allclose(moments.normalise(part), (part - seen.mean()) / seen.std(ddof=1), rtol=1e-4)
+        moments.update(part)
+        assert moments.mean == pytest.approx(seen.mean())
+        assert moments.deviation == pytest.approx(seen.std(ddof=1))
 
 
-def test_equal_scores_normalise_to_zero():
-    assert RunningMoments().normalise(np.full(4, 2.5, np.float32)).tolist() == [0, 0, 0, 0]
-    assert torch.isfinite(torch.from_numpy(RunningMoments().normalise(np.array([1.0], np.float32)))).all()
+@pytest.mark.parametrize("scores", [[2.5, 2.5, 2.5, 2.5], [1.0]])
+def test_equal_scores_have_a_deviation_that_can_be_divided_by(scores):
+    moments = RunningMoments()
+    moments.update(np.array(scores, np.float32))
+    assert (np.array(scores) - moments.mean) / moments.deviation == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"score_clip": 2.5},
+        {"missing_eos_penalty": 1.0},
+        {"overlong_penalty": OverlongPenalty(buffer_tokens=3, factor=2.0)},
+    ],
+)
+@pytest.mark.parametrize("moments", [(0.0, 1.0), (20.0, 3.0)])
+def test_a_response_as_good_as_the_greedy_one_has_no_advantage_in_remax(judged, settings, moments):
+    rollouts = replace(judged.rollouts, finished=np.array([True, False, True, False, False]))
+    greedy = Baselines(SCORES, rollouts.response_lengths, rollouts.finished)
+    same = replace(judged, rollouts=rollouts, baselines=greedy, moments=moments)
+    assert np.abs(ReMax(kl_coef=0.0, **settings).assign_credit(same, 0.0)[0].advantages).max() < 1e-6
+
+
+def test_normalized_scores_leave_the_raw_ones_in_the_metrics(judged):
+    _, metrics = ReMax().assign_credit(replace(judged, moments=(3.0, 2.0)), 0.0)
+    assert metrics["reward/score_mean"] == pytest.approx(SCORES.mean())
+    assert metrics["reward/with_kl_mean"] == pytest.approx((SCORES.mean() - 3.0) / 2.0)
+
+
+@pytest.mark.parametrize("algorithm", [GRPO(mask_truncated=True), ReMax(mask_truncated=True)])
+def test_truncated_responses_are_compared_and_not_learned(judged, algorithm):
+    finished = np.array([True, False, True, True, False])
+    judged = replace(judged, rollouts=replace(judged.rollouts, finished=finished))
+    batch, _ = algorithm.assign_credit(judged, 0.0)
+    plain, _ = algorithm.model_copy(update={"mask_truncated": False}).assign_credit(judged, 0.0)
+    rows = np.repeat(finished, judged.rollouts.lengths)
+    np.testing.assert_array_equal(batch.advantages, np.where(rows, plain.advantages, 0))
+    np.testing.assert_array_equal(batch.rollouts.loss_mask, judged.rollouts.loss_mask & rows)
+    assert batch.size_of(np.arange(5)).num_tokens == sum(LENGTHS[row][1] for row in (0, 2, 3))
 
 
 @pytest.mark.parametrize(

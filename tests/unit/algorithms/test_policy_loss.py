@@ -111,6 +111,10 @@ def test_aggregations(aggregation, loss):
         (ImportanceCorrection(kind="sequence_mask", cap=1.5), -(0.5 + 4.0) / 2),  # √(.5 · 4) = 1.41
         (ImportanceCorrection(kind="sequence_mask", cap=1.4), 0.0),
         (ImportanceCorrection(kind="sequence_mask", floor=1.45, cap=1.5), 0.0),
+        (ImportanceCorrection(level="geometric", cap=3.0), -(2**0.5)),
+        (ImportanceCorrection(kind="reject", level="geometric", cap=1.5), -1.0),
+        (ImportanceCorrection(kind="reject", level="geometric", cap=1.4), 0.0),
+        (ImportanceCorrection(kind="reject", cap=1.0), -(1.0 + 0.0) / 2),
     ],
 )
 def test_importance_weights_are_old_over_sampler_and_have_bounds(correction, loss):
@@ -251,3 +255,74 @@ def test_neither_micro_batches_nor_order_nor_padding_on_either_side_change_losse
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ConfigError, match=setting):
         parse_config(PPO, {setting: -0.1}, "here")
+
+
+# the KL penalty in the loss
+
+
+def expected_gradient(settings, behind: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(gradient of the loss's KL term, gradient of KL(π || π_ref)) on average over one token drawn from π_old, which is
+    π itself or differs from it by `behind`: exactly, with every token once and weighed by its probability."""
+    generator = torch.Generator().manual_seed(0)
+    logits, reference, step = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    logits.requires_grad_()
+    policy, ref = torch.log_softmax(logits, 0), torch.log_softmax(reference, 0)
+    old = torch.log_softmax(logits + behind * step, 0).detach()
+    total = torch.zeros((), dtype=torch.float64)
+    for token in range(8):
+        row = [values[token].reshape(1, 1) for values in (policy, old, ref)]
+        data = TokenTensors(torch.ones(1, 1, dtype=torch.bool), row[1], row[1], torch.zeros(1, 1), ref_logprobs=row[2])
+        new = TokenLogprobs(row[0], torch.zeros(1, 1))
+        total = total + old[token].exp() * PPO(kl_in="loss", **settings).policy_loss(new, data, ONE, 1.0)[0]
+    kl = (policy.exp() * (policy - ref)).sum()
+    return torch.autograd.grad(total, logits, retain_graph=True)[0], torch.autograd.grad(kl, logits)[0]
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+@pytest.mark.parametrize("behind", [0.0, 0.5])
+def test_weighed_by_the_ratio_the_penalty_has_the_gradient_of_the_kl_off_policy_too(estimator, behind):
+    found, wanted = expected_gradient({"kl_estimator": estimator, "kl_ratio": True, "kl_clamp": None}, behind)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_k2_has_the_gradient_of_the_kl_on_policy_without_a_ratio():
+    found, wanted = expected_gradient({"kl_estimator": "k2"})
+    torch.testing.assert_close(found, wanted)
+
+
+def test_k1_in_the_loss_would_hold_the_policy_nowhere():
+    settings = {"kl_in": "loss", "kl_estimator": "k1"}
+    unchecked = PPO(kl_in="loss", kl_estimator="k3").model_copy(update=settings)
+    new, data = tokens([[-1.0]], [[-1.0]], [[0.0]], ref_logprobs=[[-2.0]])
+    unchecked.policy_loss(new, data, ONE, 1.0)[0].backward()
+    assert new.logprobs.grad.item() == 1.0  # ∇ log π, whose mean under π is 0
+    with pytest.raises(ValueError, match=r"gradient of 0 in expectation.*set kl_estimator=k3, or kl_ratio=true"):
+        PPO(**settings)
+    assert PPO(**settings, kl_coef=0.0).kl_coef == 0.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "penalty"),
+    [({"kl_estimator": "k3"}, 10.0), ({"kl_estimator": "k3", "kl_clamp": 3.0}, 3.0), ({"kl_estimator": "k2"}, 32.0)],
+)
+def test_k3_is_bounded_by_itself_and_others_are_not(settings, penalty):
+    assert PPO(**settings).token_kl(tensor([-8.0])).item() == pytest.approx(penalty)
+
+
+def test_no_bound_is_no_bound():
+    assert PPO(kl_estimator="k3", kl_clamp=None).token_kl(tensor([-8.0])).item() > 2900
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ratio": "sequence"}, "set aggregation=sequence_mean"),
+        ({"objective": "cispo", "dual_clip": 3.0}, "set dual_clip=null"),
+        ({"kl_coef": 0.0, "kl_target": 6.0}, "0 stays 0: set kl_coef=0.05, or kl_target=null"),
+        ({"kl_ratio": True}, "set kl_in=loss"),
+        ({"eos_is_pad": True}, "score_on=next_state, learn_next_state=false and advantage=gae"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_with_the_fix(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PPO(**settings)

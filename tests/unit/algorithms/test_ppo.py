@@ -165,3 +165,18 @@ def test_a_gap_in_the_loss_mask_is_credited_as_if_its_tokens_were_not_there(make
     np.testing.assert_allclose(found.advantages[1][:7], without.advantages[1], atol=1e-6)
     assert (found.advantages[0][[4, 5]] == 0).all()
     assert found_metrics == pytest.approx(metrics, rel=1e-5)
+
+
+def test_lambda_may_follow_the_length_and_the_critic_have_its_own(make_rollouts):
+    rollouts = make_rollouts([(1, 40), (2, 10)])
+    arrays = random_credit(2, 41)
+
+    def assigned(**settings):
+        return credit(PPO(whiten_advantages=False, **settings), rollouts, *arrays, kl_coef=0.0)[0]
+
+    adaptive = assigned(length_adaptive_lam=0.05, critic_lam=1.0)
+    long, short = assigned(lam=1 - 1 / (0.05 * 40)), assigned(lam=0.0)  # 0.05 · 10 < 1
+    np.testing.assert_allclose(adaptive.advantages[0], long.advantages[0], atol=1e-5)
+    np.testing.assert_allclose(adaptive.advantages[1], short.advantages[1], atol=1e-5)
+    np.testing.assert_allclose(adaptive.returns, assigned(lam=1.0).returns, atol=1e-5)
+    np.testing.assert_array_equal(assigned(length_adaptive_lam=0.05).advantages, adaptive.advantages)

@@ -64,6 +64,7 @@ def test_a_configuration_without_a_preset_is_only_said_to_be_valid(tmp_path):
             "algorithm.lam: unknown setting of grpo, but one of ppo: leave it out, or set algorithm.kind=ppo",
         ),
         ({"ptx": {}}, "ptx.train: required, and not set; set it, or leave ptx out"),
+        ({"num_steps": 3, "algorithm": {"critic_warmup_steps": 3}}, "leaves none of num_steps 3 for the policy"),
         (
             {"algorithm": {"importance_correction": {}}, "sampling": {"top_k": 5, "temperature": 0.7}},
             "algorithm.importance_correction compares the sampler's log-probabilities",
@@ -83,3 +84,45 @@ def test_settings_that_contradict_each_other_are_refused_with_the_fix(changes, m
     with pytest.raises(ConfigError) as error:
         parse_config(PPOConfig, MINIMAL | changes, "x.yaml")
     assert message in str(error.value)
+
+
+SUM = {
+    "kind": "sum",
+    "parts": [{"source": {"kind": "reward_model", "model": "r"}}, {"source": {"kind": "http", "url": "http://x"}}],
+}
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("source", [MINIMAL["reward"]["source"], SUM])
+def test_a_preset_leaves_scores_as_the_reward_model_gives_them_and_the_critic_knows(name, source):
+    def config(**settings: Any) -> PPOConfig:
+        return parse_config(PPOConfig, MINIMAL | {"reward": {"source": source}} | settings, "x.yaml")
+
+    assert config().critic_normalizes
+    preset = config(preset=name)
+    assert not any(model.normalize for model in preset.token_reward_models)
+    assert not preset.critic_normalizes
+    assert config(preset=name, critic={"normalize": True}).critic_normalizes
+    normalized = MINIMAL["reward"]["source"] | {"normalize": True}
+    assert parse_config(PPOConfig, MINIMAL | {"preset": name, "reward": {"source": normalized}}, "x").critic_normalizes
+
+
+def test_the_policys_schedule_is_as_long_as_the_policy_learns():
+    algorithm = {"critic_warmup_steps": 4, "num_epochs": 2, "minibatch_size": 32}
+    config = parse_config(PPOConfig, MINIMAL | {"num_steps": 10, "batch_size": 64, "algorithm": algorithm}, "x.yaml")
+    assert (config.num_optimizer_steps, config.num_policy_steps) == (10 * 4, 6 * 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "float32"),
+    [
+        ({}, False),
+        ({"lm_head_precision": "float32"}, True),
+        ({"policy": {"num_gpus": 1}}, True),
+        ({"policy": {"num_gpus": 1, "precision": "float32"}}, False),
+        ({"policy": {"num_gpus": 1}, "lm_head_precision": "model"}, False),
+        ({"policy": {"parameters": "bfloat16"}}, False),
+    ],
+)
+def test_logits_are_float32_by_default_where_a_gpu_computes_in_bfloat16(settings, float32):
+    assert parse_config(PPOConfig, MINIMAL | settings, "x.yaml").float32_head == float32

@@ -11,7 +11,16 @@ from pydantic import Field, TypeAdapter
 
 from rayrlhf.cli.describe import describe_ppo
 from rayrlhf.config import Config, ConfigError, parse_config, short_form
-from rayrlhf.engines import Adapters, DefaultEngine, Engine, EngineConfig, EngineSettings, Sampling, VllmEngineConfig
+from rayrlhf.engines import (
+    Adapters,
+    DefaultEngine,
+    Engine,
+    EngineConfig,
+    EngineInputs,
+    EngineSettings,
+    Sampling,
+    VllmEngineConfig,
+)
 from rayrlhf.models.init import ModelShape, init_model_folder
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.roles import RoleInputs
@@ -50,8 +59,8 @@ class FakeEngineConfig(EngineSettings):
         if self.refuses == model_config.model_type:
             raise ConfigError("sampler.engine.kind: fake computes no such model: choose another engine")
 
-    def start(self, *given: Any) -> Engine:
-        raise NotImplementedError(given)
+    def start(self, inputs: EngineInputs) -> Engine:
+        raise NotImplementedError(inputs)
 
 
 @pytest.fixture
@@ -95,7 +104,7 @@ def test_another_engine_is_started_with_what_every_engine_is_told(config):
     run = config(FakeEngineConfig())
     with pytest.raises(NotImplementedError) as error:
         build_sampler(run, RoleInputs(eos_token_id=7, max_model_len=99, known=None, ptx=None), store=None)
-    assert error.value.args[0] == (run.model, 99, Sampling(), 7, None, "object_store")
+    assert error.value.args[0] == EngineInputs(run.model, 99, Sampling(), 7, None, "object_store", False)
 
 
 def test_a_second_engine_is_a_second_member_of_the_union():

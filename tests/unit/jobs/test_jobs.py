@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made_models import make_reward_model
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,11 +31,11 @@ def test_a_misspelt_setting_ends_the_job_with_its_right_name_and_no_trace(name: 
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_dry_run_prints_sizes_placement_and_memory_and_starts_nothing(tiny_qwen2: str) -> None:
-    model = f"model={tiny_qwen2}"
-    done = job("ppo", "--dry-run", model, f"reward.source.{model}", "data.max_prompt_tokens=100", "batch_size=64")
+def test_a_dry_run_prints_sizes_placement_and_memory_and_starts_nothing(tiny_qwen2: str, tmp_path: Path) -> None:
+    models = [f"model={tiny_qwen2}", f"reward.source.model={make_reward_model(tmp_path / 'reward', tiny_qwen2)}"]
+    done = job("ppo", "--dry-run", *models, "data.max_prompt_tokens=100", "batch_size=64")
     assert done.returncode == 2 and "vLLM takes heads of 32" in done.stdout  # the tiny model's heads are too small
-    done = job("ppo", "--dry-run", model, f"reward.source.{model}", "data.max_prompt_tokens=100", "sampler.num_gpus=1")
+    done = job("ppo", "--dry-run", *models, "data.max_prompt_tokens=100", "sampler.num_gpus=1")
     assert done.returncode == 0, done.stdout + done.stderr
     tree = yaml.safe_load(done.stdout)
     assert tree["sizes"]["optimizer_steps_per_step"] == 2 * 128 // 64

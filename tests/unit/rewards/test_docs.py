@@ -19,6 +19,7 @@ RESPONSES = ["it is two or three", "2", "is it 2?", "maybe so or not"]
         ("pairwise", {"compares": True}, [0.0, 1.0, 2 / 3, 1 / 3]),
         ("tournament", {"compares": True}, [0.0, 2.0, 1.0, 0.0]),
         ("best_of_n", {"compares": True}, [0.0, 1.0, 0.0, 0.0]),
+        ("by_steps", {}, [0.25, 1.0, 1.0, 0.25]),
         ("by_category", {}, [0.0, 2.0, 0.0, 0.0]),
     ],
 )

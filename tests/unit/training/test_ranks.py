@@ -20,7 +20,7 @@ from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, ScalarModel, load_tokenizer, policy
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, StepReport, TrainingConfig
+from rayrlhf.training.model_trainer import OptimizerConfig, StepReport, SupervisedTraining
 from rayrlhf.training.parallel import Ranks, Sharding, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
@@ -48,7 +48,7 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     """A few steps of every trained role; what came out on this rank."""
     # A large eps keeps Adam's first steps near linear in the gradient, so that rounding is not blown up.
     optimizer = OptimizerConfig(learning_rate=1e-2, eps=1e-3)
-    config = TrainingConfig(optimizer=optimizer, max_tokens_per_microbatch=24, sharding=sharding)
+    config = SupervisedTraining(optimizer=optimizer, max_tokens_per_microbatch=24, sharding=sharding)
     tokenizer = load_tokenizer(inputs.policy)
     learner = PolicyLearner(inputs.policy, config, PPO(entropy_coef=0.01), 10, ranks)
     critic = CriticLearner(inputs.reward_model, config, PPO(), 10, True, ranks)
@@ -78,7 +78,7 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     found["reward_weights"] = weights_of(reward)
     found["dpo_weights"] = weights_of(dpo)
     learner.save(str(folder / "policy"))
-    adapters = TrainingConfig(
+    adapters = SupervisedTraining(
         lora=LoraConfig(rank=3),  # shards of 2 and 1 rows of A
         activation_checkpointing=True,
         **config.model_dump(exclude={"lora", "activation_checkpointing"}),
@@ -267,7 +267,7 @@ def test_two_ranks_that_go_back_to_a_checkpoint_do_the_same_step_again(results, 
 
 def test_one_rank_goes_on_with_the_masters_of_two(results, sharding):
     inputs = results["inputs"]
-    config = TrainingConfig(
+    config = SupervisedTraining(
         optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24, parameters="bfloat16"
     )
     worker = SFTWorker(inputs.sft, load_tokenizer(inputs.policy), config, inputs.rows, inputs.rows, 10, Ranks())
@@ -277,7 +277,7 @@ def test_one_rank_goes_on_with_the_masters_of_two(results, sharding):
 
 def test_one_rank_goes_on_from_what_two_ranks_saved(results, sharding):
     inputs = results["inputs"]
-    config = TrainingConfig(optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24)
+    config = SupervisedTraining(optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24)
     worker = SFTWorker(inputs.sft, load_tokenizer(inputs.policy), config, inputs.rows, inputs.rows, 10, Ranks())
     assert worker.restore(results["folder"] / sharding / "sft") == {"step": 3}
     assert_close(worker.train_step(ALL), results[sharding][0]["sft_next"])

@@ -6,7 +6,7 @@ import torch
 
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import RewardStatistics, ScalarModel
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
@@ -23,7 +23,7 @@ REJECTED = Sequences.build(
 def make_worker(tokenizer, tiny_qwen2):
     def make(loss: PairwiseLoss | None = None, max_tokens: int = 8192, **optimizer) -> RewardModelWorker:
         settings = OptimizerConfig(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
-        config = TrainingConfig(optimizer=settings, max_tokens_per_microbatch=max_tokens)
+        config = SupervisedTraining(optimizer=settings, max_tokens_per_microbatch=max_tokens)
         data = (CHOSEN, REJECTED)
         worker = RewardModelWorker(tiny_qwen2, tokenizer, config, loss or PairwiseLoss(), data, data, 50, Ranks())
         torch.nn.init.normal_(worker.trainer.inner.model.score.weight, generator=torch.Generator().manual_seed(1))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, Policy, ScalarModel
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
 from rayrlhf.training.offline_worker import seed_step
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
@@ -25,8 +25,8 @@ OTHERS = Sequences.build([([5, 6, 7], [60, 0]), ([8], [61, 62, 0]), ([9, 10], [6
 LORA = LoraConfig(rank=4, alpha=8.0)
 
 
-def config(learning_rate: float = 1e-2, **settings) -> TrainingConfig:
-    return TrainingConfig(optimizer=OptimizerConfig(learning_rate=learning_rate), **settings)
+def config(learning_rate: float = 1e-2, **settings) -> SupervisedTraining:
+    return SupervisedTraining(optimizer=OptimizerConfig(learning_rate=learning_rate), **settings)
 
 
 def sft_worker(model: str, tokenizer: Any, **settings) -> SFTWorker:

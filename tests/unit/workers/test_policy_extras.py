@@ -9,10 +9,11 @@ from transformers import AutoModelForCausalLM
 from rayrlhf.algorithms import GRPO, ScoredRollouts
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.training.ema import WeightAverage
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.ptx import PtxMix
 from rayrlhf.training.sft import SFTWorker
+from rayrlhf.training.trained_weights import TrainedWeights
 from rayrlhf.workers.learner import PolicyLearner
 
 LENGTHS = [(3, 4), (2, 7), (5, 1), (1, 3)]
@@ -20,12 +21,14 @@ ALL = np.arange(len(LENGTHS))
 TEXTS = Sequences.build([([5, 6, 7], [8, 9, 10, 11]), ([20, 21], [22]), ([30], [31, 32]), ([9], [9, 9, 9])])
 
 
-def config(max_tokens: int = 8192) -> TrainingConfig:
-    return TrainingConfig(optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=max_tokens)
+def config(max_tokens: int = 8192, **settings) -> SupervisedTraining:
+    optimizer = OptimizerConfig(learning_rate=1e-2, eps=1e-3)
+    return SupervisedTraining(optimizer=optimizer, max_tokens_per_microbatch=max_tokens, **settings)
 
 
-def learner(model: str, max_tokens: int = 8192, **extras) -> PolicyLearner:
-    return PolicyLearner(model, config(max_tokens), GRPO(kl_coef=0), 10, Ranks(), **extras)
+def learner(model: str, max_tokens: int = 8192, parameters: str = "float32", **extras) -> PolicyLearner:
+    settings = config(max_tokens, parameters=parameters)
+    return PolicyLearner(model, settings, GRPO(kl_coef=0), 10, Ranks(), **extras)
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_an_average_follows_the_weights_and_gives_them_back():
     module = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         module.weight.fill_(1.0)
-        average = WeightAverage(module, decay=0.75)
+        average = WeightAverage(TrainedWeights(module, masters=False), decay=0.75)
         module.weight.fill_(5.0)
         average.update()  # ¾ · 1 + ¼ · 5
         with average.applied():
@@ -97,3 +100,16 @@ def test_the_averaged_policy_is_saved_beside_the_policy(tiny_qwen2, batch, tmp_p
     torch.testing.assert_close(saved, weights(worker)[name])
     torch.testing.assert_close(averaged, 0.9 * before[name] + 0.1 * saved)
     assert (saved - averaged).abs().max() > 1e-4
+
+
+def test_of_bfloat16_weights_the_masters_are_averaged(tiny_qwen2, batch):
+    worker = learner(tiny_qwen2, ema_decay=0.5, parameters="bfloat16")
+    masters = {name: value.detach().clone() for name, value in worker.trainer.trained.weights.items()}
+    worker.update(batch, ALL, 1.0)
+    after = worker.trainer.trained.weights
+    averages = {name: (before + after[name]) / 2 for name, before in masters.items()}
+    with worker._average.applied():
+        for name, wanted in averages.items():
+            torch.testing.assert_close(after[name].detach(), wanted.detach(), rtol=1e-6, atol=1e-7)
+            in_module = worker.trainer.inner.get_parameter(name.replace("/", "."))
+            assert torch.equal(in_module, wanted.bfloat16())

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["preferences", "answers", "prompts"]
-"""What a data set is read for: reward models and DPO, SFT, or PPO."""
+Kind: TypeAlias = Literal["preferences", "labeled_answers", "answers", "prompts"]
+"""What a data set is read for: reward models and DPO, KTO, SFT, or PPO."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -116,10 +116,24 @@ class Preference(Record):
 
     chosen: str
     rejected: str
+    margin: float = 0.0
+    """By how much the chosen answer was scored higher, where there are two scores; 0 if it is not known."""
 
     @property
     def answers(self) -> tuple[str, ...]:
         return (self.chosen, self.rejected)
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class LabeledAnswer(Record):
+    """A prompt with one answer that somebody found good or bad (KTO): never an answer to imitate."""
+
+    text: str
+    desirable: bool
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return (self.text,)
 
 
 _ZERO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u180e"

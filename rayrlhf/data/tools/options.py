@@ -15,7 +15,7 @@ from rayrlhf.data.cleaning.augment import Augmentation
 from rayrlhf.data.cleaning.rules import Cleaning
 from rayrlhf.data.files import Decoding, Table
 from rayrlhf.data.ingest.patterns import each_file
-from rayrlhf.data.ingest.reader import check_different, default_kind
+from rayrlhf.data.ingest.reader import check_different, common_kind
 from rayrlhf.data.ingest.records import Kind
 from rayrlhf.data.ingest.rules import RowRules
 from rayrlhf.data.ingest.sources import Source
@@ -35,7 +35,7 @@ class ToolConfig(Config):
     table: Table = Table()
     max_rows: PositiveInt | None = None
     read_as: Kind | None = None
-    """`preferences`, `answers` or `prompts`; by default the richest kind that the first input has."""
+    """`preferences`, `answers` or `prompts`; by default the richest kind that the inputs have."""
     keep_columns: tuple[str, ...] = ()
     """Other columns that the output keeps; `columns` may name them anew."""
     clean: Cleaning = Cleaning()
@@ -90,7 +90,7 @@ def read_options(inputs: Sequence[str], settings: Sequence[str]) -> Inputs:
             source.check()  # before another one is read, which may be large
     sources = [source.held() for source in sources]
     given_paths = [source.location for source in (*named, *sources)]
-    return Inputs(config, sources, config.read_as or default_kind(sources[0], config.keep_columns), given_paths)
+    return Inputs(config, sources, config.read_as or common_kind(sources, config.keep_columns), given_paths)
 
 
 def of_hub(given: str) -> dict[str, Any]:

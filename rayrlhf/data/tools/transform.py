@@ -91,7 +91,9 @@ def clean(inputs: Inputs, out: Path, force: bool = False) -> Account:
 def pairs(inputs: Inputs, out: Path, force: bool = False) -> Account:
     """Pairs by the rules of the schema, without cleaning; with `augment`, synthetic negatives too."""
     if inputs.kind != "preferences":
-        raise ConfigError(f"{inputs.sources[0].label}: rows of this schema give {inputs.kind}, not pairs")
+        raise ConfigError(
+            f"{min(source.label for source in inputs.sources)}: rows of this schema give {inputs.kind}, not pairs"
+        )
     augmentation = inputs.config.augment
 
     def rule(records: Iterable[Record], account: Account) -> Iterator[Record]:

@@ -253,7 +253,7 @@ def test_a_format_gives_what_it_says_and_refuses_the_rest(file, read, row_format
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_of_another_schema_in_the_middle_is_rejected_with_its_name(file, read, name):
-    other = "question_answer" if name != "question_answer" else "instruction"
+    other = "songys" if name != "songys" else "instruction"
     row, stranger = ROWS[name][0], ROWS[other][0]
     done = read(file([row, stranger, row]), "prompts")
     ((place, reason, detail, _),) = done.rejected

@@ -263,7 +263,10 @@ def _format_of(source: Source, chunk: Chunk, extra: Sequence[str] = ()) -> type[
         is_table = source.kind == "file" and data_suffix(Path(source.path)) in TABLE_NAMES
         raise DataError(problems[0] + (NO_HEADER if is_table else ""))
     most = max(votes.values())
-    first, *others = sorted((f for f, count in votes.items() if count == most), key=lambda f: f.name)
+    tied = [f for f, count in votes.items() if count == most]
+    # A row that lacks a column is no row of the schema that never has it.
+    whole = (f for f in tied if not any(f.required() < other.required() for other in tied))
+    first, *others = sorted(whole, key=lambda f: f.name)
     if others:
         names = ", ".join(f.name for f in (first, *others))
         raise DataError(

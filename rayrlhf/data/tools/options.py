@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,13 @@ class Inputs:
     config: ToolConfig
     sources: list[Source]
     """One for each file."""
-    kind: Kind
     given: list[Path]
     """Files and folders as they were named, none of which may be written over."""
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What all of them are read as. Raises DataError if they give different kinds and no setting says which."""
+        return self.config.read_as or common_kind(self.sources, self.config.keep_columns)
 
     @property
     def files(self) -> list[str]:
@@ -90,7 +95,7 @@ def read_options(inputs: Sequence[str], settings: Sequence[str]) -> Inputs:
             source.check()  # before another one is read, which may be large
     sources = [source.held() for source in sources]
     given_paths = [source.location for source in (*named, *sources)]
-    return Inputs(config, sources, config.read_as or common_kind(sources, config.keep_columns), given_paths)
+    return Inputs(config, sources, given_paths)
 
 
 def of_hub(given: str) -> dict[str, Any]:

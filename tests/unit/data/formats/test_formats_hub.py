@@ -131,8 +131,12 @@ def test_the_turns_of_a_helpsteer_prompt_are_told_apart(file, read):
 
 
 COMPLETIONS = [
-    {"response": text, "overall_score": overall, "annotations": {"honesty": {"Rating": h}, "truthfulness": {"Rating": t}}}
-    for text, overall, h, t in (("a", 5, "1", "N/A"), ("b", 8, "2", "3"), ("c", 5, "5", "4"))
+    {
+        "response": text,
+        "overall_score": overall,
+        "annotations": {"honesty": {"Rating": honesty}, "truthfulness": {"Rating": truthfulness}},
+    }
+    for text, overall, honesty, truthfulness in (("a", 5, "1", "N/A"), ("b", 8, "2", "3"), ("c", 5, "5", "4"))
 ]
 
 

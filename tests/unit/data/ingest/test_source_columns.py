@@ -92,6 +92,11 @@ def test_two_schemas_with_as_many_rows_are_both_named(file):
         recognize(FileSource(path=file([GOOD, PAIR, PAIR, GOOD])))
 
 
+def test_of_rows_with_and_without_a_column_half_lack_it(file, read):
+    done = read(file([{"prompt": "lonely"}, PAIR]), "preferences")
+    assert done.reasons == [(1, "missing column: chosen")]
+
+
 @pytest.mark.parametrize("with_pairs", [False, True])
 def test_no_order_of_the_inputs_decides_what_they_are_read_as(file, with_pairs):
     paths = [file([GOOD], "1.jsonl"), file([{"question": "2", "answer": "a"}], "2.jsonl")]

@@ -22,6 +22,7 @@ NOT_CARRIED = {
     "audio": "content that is not text",
 }
 """Columns that change what is asked and that records do not hold: a row that has something in one is rejected."""
+NAMES = frozenset(NOT_CARRIED)
 NOTHING: tuple[Any, ...] = (None, "", "[]", "{}", [], {})
 QUESTIONS = ("prompt", "instruction", "question", "query", "problem", "input")
 """Names of the column that asks; `input` asks only where none of the others does."""
@@ -41,8 +42,8 @@ class Conversed(Row):
     @model_validator(mode="before")
     @classmethod
     def _loses_nothing(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for name in NOT_CARRIED.keys() & value.keys():
+        if isinstance(value, dict) and not NAMES.isdisjoint(value):
+            for name in NAMES & value.keys():
                 if value[name] not in NOTHING:
                     raise Rejected(
                         NOT_CARRIED[name],

@@ -14,6 +14,9 @@ MAX_NAMES = 200
 """Names that are counted; rows of random ones must not fill the memory."""
 
 
+NO_NAMES: frozenset[str] = frozenset()
+
+
 @dataclass
 class SourceColumns:
     """What became of a source's columns."""
@@ -47,13 +50,28 @@ class ColumnWatch:
         left_out = {name for name, column in columns.items() if not column}
         self._known = set(OWN) | left_out | {_outermost(columns.get(name) or name) for name in kept}
         self._seen: set[str] = set()
+        self._unread: set[str] = set()
 
     def look(self, raw: Mapping[str, Any]) -> frozenset[str]:
         """Count a row's columns; returns those that nothing reads, empty ones too."""
-        names = raw.keys()
-        if names <= self._seen:
-            return frozenset()
-        unread = []
+        unread = raw.keys() - self._seen
+        if not unread:
+            return NO_NAMES
+        if not unread <= self._unread:
+            self._sort(raw)
+            unread -= self._seen
+        counts = self.found.unread
+        for name in unread:
+            value = raw[name]
+            if value is not None and value != "" and value != [] and value != {}:
+                if name in counts:
+                    counts[name] += 1
+                elif len(counts) < MAX_NAMES:
+                    counts[name] = 1
+        return frozenset(unread)
+
+    def _sort(self, names: Iterable[str]) -> None:
+        """Add names that are new to those that are read or to those that are not."""
         for name in names:
             if name in self._seen:
                 continue
@@ -62,13 +80,8 @@ class ColumnWatch:
             elif name in self._mapped or self._reads(name):
                 self._seen.add(name)
                 self.found.read.append(name)
-            else:
-                unread.append(name)
-                value = raw[name]
-                is_counted = name in self.found.unread or len(self.found.unread) < MAX_NAMES
-                if is_counted and value is not None and value != "" and value != [] and value != {}:
-                    self.found.unread[name] += 1
-        return frozenset(unread)
+            elif len(self._unread) < MAX_NAMES:
+                self._unread.add(name)
 
 
 def _outermost(column: str) -> str:

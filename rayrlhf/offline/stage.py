@@ -71,6 +71,8 @@ def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
         log.say(f"data: {data.account}; {len(data.train[0])} to train on, {len(data.heldout[0])} held out")
         for note, count in data.account.notes.items():
             log.say(f"data: {count} {note}")
+        for columns in data.account.unread:
+            log.say(f"data: {columns}")
         log.say(f"run: {directory.path}")
         first, last = train(config, directory, log, schedule, build)
     directory.write_summary(

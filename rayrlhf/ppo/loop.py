@@ -43,6 +43,8 @@ def run_ppo(config: PPOConfig) -> RunDirectory:
         RunActors(config, Reservation(plan, config.placement), inputs) as actors,
     ):
         log.say(f"prompts: {inputs.data.account}; held out: {len(inputs.heldout)}; run: {directory.path}")
+        for columns in inputs.data.account.unread:
+            log.say(f"prompts: {columns}")
         run = Recorder(config, directory, log)
         ready = actors.wait_until_ready()
         log.say("actors ready: " + ", ".join(f"{role} {seconds:.1f} s" for role, seconds in ready.items()))

@@ -14,13 +14,13 @@ SPEAKERS = {"<사람>": "user", "<챗봇>": "assistant"}
 
 
 def line_chunks(file: IO[bytes], path: Path, decoding: Decoding) -> Iterator[Chunk]:
-    """Each line that is not blank, as `{"text": line}`."""
+    """Each line that is not blank, as `{"line": line}`."""
     numbered = ((place, line) for place, line in enumerate(file, start=1) if line.strip())
     while batch := list(itertools.islice(numbered, CHUNK_ROWS)):
         values: list[Any] = []
         for place, line in batch:
             text = decoding.text(line.rstrip(b"\r\n"), path, "line", place)
-            values.append(text if isinstance(text, BadRow) else {"text": text})
+            values.append(text if isinstance(text, BadRow) else {"line": text})
         yield Chunk(values, [place for place, _ in batch], sum(len(line) for _, line in batch))
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from rayrlhf.data.files.base import BadRow
 from rayrlhf.data.files.json_lines import parse
 from rayrlhf.data.ingest.account import Rejected
-from rayrlhf.data.ingest.records import Answer, Kind, Message, Origin, Preference, PromptText, Record
+from rayrlhf.data.ingest.records import Answer, Kind, Message, Origin, Preference, PromptText, Record, Role
 from rayrlhf.data.ingest.rules import RowRules
 
 
@@ -23,32 +24,34 @@ class Row(BaseModel):
     name: ClassVar[str]
     gives: ClassVar[tuple[Kind, ...]]
     """The kinds of records it can give, the richest first."""
+    advice: ClassVar[str] = ""
+    """What its rows are and what to do, for a kind that it does not give."""
 
     @classmethod
-    def recognizes(cls, value: dict[str, Any]) -> bool:
+    def recognizes(cls, value: Mapping[str, Any]) -> bool:
         """Whether a raw row is of this format; by its keys, unless a subclass checks more."""
-        return cls.required() <= value.keys()
+        return not cls.missing(value)
 
     @classmethod
     def required(cls) -> frozenset[str]:
-        """The keys that a row of this format must have."""
-        return frozenset(field.alias or name for name, field in cls.model_fields.items() if field.is_required())
+        """The keys that a row of this format must have, each by its first name."""
+        return frozenset(names[0] for names in _required_names(cls))
 
     @classmethod
     def reads(cls, field: str) -> bool:
-        """Whether rows of this format have a field of this name."""
-        return field in cls.model_fields
+        """Whether rows of this format have a field or column of this name."""
+        return field in _all_names(cls)
 
     @classmethod
-    def missing(cls, value: dict[str, Any]) -> list[str]:
+    def missing(cls, value: Mapping[str, Any]) -> list[str]:
         """Required columns that `value` lacks."""
-        return sorted(cls.required() - value.keys())
+        return sorted(names[0] for names in _required_names(cls) if value.keys().isdisjoint(names))
 
     def prompt_text(self) -> PromptText:
         """The prompt. Every format has one."""
         raise NotImplementedError
 
-    def prompts(self, origin: Origin) -> list[Record]:
+    def prompts(self, origin: Origin, rules: RowRules) -> list[Record]:
         """The prompts of this row."""
         return [Record(self.prompt_text(), origin=origin)]
 
@@ -60,6 +63,34 @@ class Row(BaseModel):
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         """Chosen/rejected pairs. Raises Rejected if the row has none."""
         raise NotImplementedError
+
+
+@cache
+def _names(row_format: type[Row]) -> dict[str, tuple[str, ...]]:
+    """For each field, the names that its column may have."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in row_format.model_fields.items():
+        alias = field.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
+        found[name] = tuple(map(str, choices))
+    return found
+
+
+@cache
+def _required_names(row_format: type[Row]) -> tuple[tuple[str, ...], ...]:
+    fields = row_format.model_fields
+    return tuple(names for name, names in _names(row_format).items() if fields[name].is_required())
+
+
+@cache
+def _all_names(row_format: type[Row]) -> frozenset[str]:
+    names = _names(row_format)
+    return frozenset(names).union(*names.values())
+
+
+def first_of(value: Mapping[str, Any], names: Collection[str]) -> Any:
+    """The row's value under the first of `names` that it has; None if it has none."""
+    return next((value[name] for name in names if name in value), None)
 
 
 class GroupedRow(Row):
@@ -77,19 +108,61 @@ class GroupedRow(Row):
         raise NotImplementedError
 
 
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+ROLES = {
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+}
 """Other names of roles in data files."""
+NOT_CARRIED = {
+    "tool_calls": "tool calls",
+    "function_call": "tool calls",
+    "reasoning_content": "part of a message that is not read",
+    "thinking": "part of a message that is not read",
+    "images": "content that is not text",
+    "audio": "content that is not text",
+}
+"""What messages hold beside their content and would lose: the row is rejected, for this reason."""
+
+
+def _role(role: Any) -> Any:
+    if role == "function_call":
+        raise Rejected("tool calls", "a turn is by 'function_call', which records do not hold: write it as content")
+    return ROLES.get(role, role) if isinstance(role, str) else role
+
+
+def _joined(content: Any) -> Any:
+    """The text of a content that is a list of parts."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) and "type" in part for part in content):
+        return content
+    for part in content:
+        if not isinstance(part.get("text"), str):
+            raise Rejected("content that is not text", f"a message holds a part of type {str(part['type'])[:40]!r}")
+    return "".join(part["text"] for part in content)
 
 
 class Turn(BaseModel):
-    """A message as data files write it."""
+    """A message as data files write it: `{role, content}`, or ShareGPT's `{from, value}`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-    role: Annotated[
-        Literal["system", "user", "assistant"],
-        BeforeValidator(lambda role: ROLES.get(role, role) if isinstance(role, str) else role),
-    ]
-    content: str
+    role: Annotated[Role, BeforeValidator(_role)] = Field(validation_alias=AliasChoices("role", "from"))
+    content: Annotated[str, BeforeValidator(_joined)] = Field(validation_alias=AliasChoices("content", "value"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _loses_nothing(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > 2:
+            for name, reason in NOT_CARRIED.items():
+                if value.get(name):
+                    raise Rejected(reason, f"a message has {name!r}, which records do not hold: write it as content")
+            if value.get("weight", 1) not in (1, None):
+                raise Rejected("part of a message that is not read", "a message has a weight: remove it")
+        return value
 
     def message(self) -> Message:
         return Message(self.role, self.content)
@@ -116,6 +189,14 @@ FromCell = BeforeValidator(_from_cell)
 """For lists and mappings, which CSV writes as JSON text."""
 Whole = Annotated[int, Field(strict=False), BeforeValidator(_no_truth_value)]
 """A whole number, which CSV writes as text and some tables as 1.0."""
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+EmptyCell = BeforeValidator(_none_if_empty)
+"""For values that may be left out, which CSV writes as empty text."""
 Score = Annotated[float, Field(strict=False, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
 
 
@@ -133,7 +214,17 @@ def pairs_of(
     origin: Origin,
     rule: str,
     notes: tuple[str, ...] = (),
+    scores: Sequence[Any] | None = None,
 ) -> list[Preference]:
-    """Preferences from (better, worse) indices of `answers`."""
+    """Preferences from (better, worse) indices of `answers`; with `scores`, their differences are the margins."""
     own = several(origin, len(indices), rule, notes)
-    return [Preference(prompt, answers[better], answers[worse], origin=own) for better, worse in indices]
+    return [
+        Preference(
+            prompt,
+            answers[better],
+            answers[worse],
+            0.0 if scores is None else scores[better] - scores[worse],
+            origin=own,
+        )
+        for better, worse in indices
+    ]

@@ -1,26 +1,28 @@
-"""Chats: `{messages: [{role, content}, …]}`, and kochatgpt's conversations in plain text."""
+"""Chats: `{messages: [{role, content}, …]}`, ShareGPT's `{conversations: [{from, value}, …]}`, kochatgpt's texts."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
-from rayrlhf.data.formats.base import FromCell, Row, Turn, several
+from rayrlhf.data.formats.asked import Conversed
+from rayrlhf.data.formats.base import FromCell, Turn, several
+from rayrlhf.data.formats.chat_pair import CHATS
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText
 from rayrlhf.data.ingest.rules import RowRules
 
 
-class Chat(Row):
+class Chat(Conversed):
     name: ClassVar[str] = "chat"
     gives: ClassVar[tuple[Kind, ...]] = ("answers", "prompts")
-    messages: Annotated[list[Turn], FromCell, Field(min_length=1)]
+    messages: Annotated[list[Turn], FromCell] = Field(validation_alias=AliasChoices(*CHATS), min_length=1)
 
     def prompt_text(self) -> PromptText:
         """All messages before the final assistant turn; the whole chat if it ends with another role."""
         turns = self.messages[:-1] if self.messages[-1].role == "assistant" else self.messages
-        return PromptText(tuple(turn.message() for turn in turns))
+        return self.after_all(PromptText(tuple(turn.message() for turn in turns)))
 
     def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
         messages = tuple(turn.message() for turn in self.messages)
@@ -30,4 +32,4 @@ class Chat(Row):
         if not ends:
             raise Rejected("no answer at the end", "the chat has no assistant turn to train on")
         own = several(origin, len(ends))
-        return [Answer(PromptText(messages[:at]), messages[at].content, origin=own) for at in ends]
+        return [Answer(self.after_all(PromptText(messages[:at])), messages[at].content, origin=own) for at in ends]

@@ -3,55 +3,75 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from rayrlhf.data.files.json_lines import parse
-from rayrlhf.data.formats.base import FromCell, Row, Turn
+from rayrlhf.data.formats.asked import Conversed, ScoredSides
+from rayrlhf.data.formats.base import FromCell, Turn, first_of
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Kind, Message, Origin, Preference, PromptText, visible
 from rayrlhf.data.ingest.rules import RowRules
 
 
 def _from_cell(value: Any) -> Any:
-    """The messages that a CSV cell holds as JSON; any other text stays as it is."""
+    """The messages that a CSV cell holds as JSON, or one message alone; any other text stays as it is."""
+    if isinstance(value, dict) and is_turn(value):
+        return [value]
     if isinstance(value, str) and MESSAGES.match(value):
         found = parse(value)
-        if isinstance(found, list) and all(isinstance(turn, dict) and "role" in turn for turn in found):
+        if isinstance(found, list) and all(map(is_turn, found)):
             return found
     return value
 
 
+def is_turn(value: Any) -> bool:
+    """Whether a value looks like a message."""
+    return isinstance(value, dict) and ("role" in value or "from" in value)
+
+
+def holds_messages(value: Any) -> bool:
+    """Whether a column holds messages, not text."""
+    found = _from_cell(value)
+    return isinstance(found, list) and all(map(is_turn, found))
+
+
 MESSAGES = re.compile(r'\s*\[\s*\{\s*"')
-Said = Annotated[str | list[Turn], BeforeValidator(_from_cell)]
+MessagesCell = BeforeValidator(_from_cell)
+Said = Annotated[str | list[Turn], MessagesCell]
+PROMPTS = ("prompt", "instruction", "question")
+CHATS = ("messages", "conversations", "conversation")
 
 
-class ChatPair(Row):
+class ChatPair(Conversed, ScoredSides):
     name: ClassVar[str] = "chat_pair"
     gives: ClassVar[tuple[Kind, ...]] = ("preferences", "answers", "prompts")
-    prompt: Said | None = None
-    messages: Annotated[list[Turn] | None, FromCell] = None
+    prompt: Said | None = Field(None, validation_alias=AliasChoices(*PROMPTS))
+    messages: Annotated[list[Turn] | None, FromCell] = Field(None, validation_alias=AliasChoices(*CHATS))
     chosen: Said
     rejected: Said
 
     @classmethod
-    def recognizes(cls, value: dict[str, Any]) -> bool:
-        if not cls.required() <= value.keys():
+    def recognizes(cls, value: Mapping[str, Any]) -> bool:
+        if cls.missing(value):
             return False
-        said = (_from_cell(value.get(key)) for key in ("prompt", "chosen", "rejected"))
-        return value.get("messages") is not None or any(isinstance(side, list) for side in said)
+        said = (first_of(value, PROMPTS), value["chosen"], value["rejected"])
+        return first_of(value, CHATS) is not None or any(map(holds_messages, said))
 
     def prompt_text(self) -> PromptText:
         return self._pair()[0]
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
-        return [Preference(*self._pair(), origin=origin)]
+        return [Preference(*self._pair(), self.margin_of(rules), origin=origin)]
 
     def _pair(self) -> tuple[PromptText, str, str]:
         given = self.prompt if self.prompt is not None else self.messages
-        before = _messages(given, "user") if given is not None else ()
-        return common_prompt(*(_after(before, _messages(side, "assistant")) for side in (self.chosen, self.rejected)))
+        before = messages_of(given, "user") if given is not None else ()
+        sides = (_after(before, messages_of(side, "assistant")) for side in (self.chosen, self.rejected))
+        prompt, chosen, rejected = common_prompt(*sides)
+        return self.after_all(prompt), chosen, rejected
 
 
 def common_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[PromptText, str, str]:
@@ -70,7 +90,8 @@ def split_answer(messages: tuple[Message, ...]) -> tuple[PromptText, str]:
     return PromptText(messages[:-1]), messages[-1].content
 
 
-def _messages(said: str | list[Turn], role: Literal["user", "assistant"]) -> tuple[Message, ...]:
+def messages_of(said: str | list[Turn], role: Literal["user", "assistant"]) -> tuple[Message, ...]:
+    """Messages as they are; a text as one of `role`."""
     return (Message(role, said),) if isinstance(said, str) else tuple(turn.message() for turn in said)
 
 

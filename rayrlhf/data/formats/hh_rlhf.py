@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from rayrlhf.data.formats.base import Row
+from rayrlhf.data.formats.asked import ScoredSides
 from rayrlhf.data.formats.chat_pair import common_prompt, split_answer
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Kind, Message, Origin, Preference, PromptText
@@ -15,14 +16,14 @@ SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
 
 
-class HhRlhf(Row):
+class HhRlhf(ScoredSides):
     name: ClassVar[str] = "hh_rlhf"
     gives: ClassVar[tuple[Kind, ...]] = ("preferences", "answers", "prompts")
     chosen: str
     rejected: str
 
     @classmethod
-    def recognizes(cls, value: dict[str, Any]) -> bool:
+    def recognizes(cls, value: Mapping[str, Any]) -> bool:
         sides = [value.get("chosen"), value.get("rejected")]
         return "prompt" not in value and all(isinstance(side, str) and SPEAKER.match(side) for side in sides)
 
@@ -31,7 +32,7 @@ class HhRlhf(Row):
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         prompt, chosen, rejected = common_prompt(dialogue(self.chosen), dialogue(self.rejected))
-        return [Preference(prompt, chosen, rejected, origin=origin)]
+        return [Preference(prompt, chosen, rejected, self.margin_of(rules), origin=origin)]
 
 
 def dialogue(text: str) -> tuple[Message, ...]:

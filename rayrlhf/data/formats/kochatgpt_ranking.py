@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -38,7 +39,7 @@ class KochatgptRanking(Row):
         }
 
     @classmethod
-    def recognizes(cls, value: dict[str, Any]) -> bool:
+    def recognizes(cls, value: Mapping[str, Any]) -> bool:
         return {"prompt", "ranking"} <= value.keys() and any(map(COMPLETION.fullmatch, value))
 
     @classmethod
@@ -50,7 +51,7 @@ class KochatgptRanking(Row):
         return field in ("prompt", "ranking") or COMPLETION.fullmatch(field) is not None
 
     @classmethod
-    def missing(cls, value: dict[str, Any]) -> list[str]:
+    def missing(cls, value: Mapping[str, Any]) -> list[str]:
         """Completions are numbered without a gap, whether from 0 or from 1."""
         return [name for name in ("prompt", "ranking", *_numbered(value)) if name not in value]
 
@@ -63,7 +64,7 @@ class KochatgptRanking(Row):
         return pairs_of(self.prompt_text(), self.completions, pairs, origin, "ranking", notes)
 
 
-def _numbered(value: dict[str, Any]) -> list[str]:
+def _numbered(value: Mapping[str, Any]) -> list[str]:
     """The names of a row's completions, missing ones included, in order."""
     numbers = [int(found[1]) for name in value if (found := COMPLETION.fullmatch(name))]
     first = 0 if 0 in numbers else 1

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rayrlhf.data.formats.base import Row
-from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
+from pydantic import AliasChoices, Field
+
+from rayrlhf.data.formats.asked import Instructed, ScoredSides
+from rayrlhf.data.formats.chat_pair import ChatPair
+from rayrlhf.data.ingest.records import Kind, Origin, Preference
 from rayrlhf.data.ingest.rules import RowRules
 
 
-class PreferencePair(Row):
+class PreferencePair(Instructed, ScoredSides):
     name: ClassVar[str] = "preference_pair"
     gives: ClassVar[tuple[Kind, ...]] = ("preferences", "answers", "prompts")
-    prompt: str
-    chosen: str
-    rejected: str
-    input: str | None = None
+    chosen: str = Field(validation_alias=AliasChoices("chosen", "chosen_response"))
+    rejected: str = Field(validation_alias=AliasChoices("rejected", "rejected_response"))
 
     @classmethod
-    def recognizes(cls, value: dict[str, Any]) -> bool:
-        return cls.required() <= value.keys() and not any(isinstance(value[key], list) for key in cls.required())
-
-    def prompt_text(self) -> PromptText:
-        return PromptText.of(self.prompt, self.input)
+    def recognizes(cls, value: Mapping[str, Any]) -> bool:
+        return not cls.missing(value) and not ChatPair.recognizes(value)
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
-        return [Preference(self.prompt_text(), self.chosen, self.rejected, origin=origin)]
+        return [Preference(self.prompt_text(), self.chosen, self.rejected, self.margin_of(rules), origin=origin)]

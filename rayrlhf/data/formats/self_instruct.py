@@ -23,7 +23,7 @@ class SelfInstruct(Row):
     instruction: str
     instances: Annotated[list[Instance], FromCell, Field(min_length=1)]
 
-    def prompts(self, origin: Origin) -> list[Record]:
+    def prompts(self, origin: Origin, rules: RowRules) -> list[Record]:
         own = several(origin, len(self.instances))
         return [Record(PromptText.of(self.instruction, one.input), origin=own) for one in self.instances]
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from rayrlhf.config import UserError
 from rayrlhf.data.ingest.records import Origin, Record
+from rayrlhf.data.ingest.source_columns import SourceColumns
 
 
 class DataError(UserError):
@@ -41,6 +42,12 @@ BAD_INPUT = frozenset(
         "wrong type",
         "choice out of range",
         "ranking out of range",
+        "scores contradict the choice",
+        "two system messages",
+        "tool calls",
+        "tools",
+        "content that is not text",
+        "part of a message that is not read",
         "empty prompt",
         "empty answer",
         "chosen equals rejected",
@@ -118,6 +125,8 @@ class Account:
     """For each reason, where it was first met, with its detail."""
     notes: Counter[str] = field(default_factory=Counter)
     """Repairs and other remarks that rejected nothing."""
+    columns: dict[str, SourceColumns] = field(default_factory=dict)
+    """For each source: its columns, and which of them nothing reads."""
     _undecided: dict[tuple[str, int], int] = field(default_factory=dict)
     """For rows of several records, none of which is kept yet: how many are undecided."""
 
@@ -232,17 +241,28 @@ class Account:
             "records_rejected": dict(self.records_rejected.most_common()),
             "sources": {source: dict(counts) for source, counts in self.by_source.items()},
             "notes": dict(self.notes.most_common()),
+            "columns": {source: columns.as_dict() for source, columns in self.columns.items()},
         }
 
     @staticmethod
     def from_dict(content: dict[str, Any]) -> Account:
         """The account that `as_dict` wrote."""
         account = Account(by_source={source: Counter(counts) for source, counts in content["sources"].items()})
+        account.columns = {name: SourceColumns.from_dict(columns) for name, columns in content["columns"].items()}
         for name in ("rows", "kept", "records", "records_kept"):
             setattr(account, name, content[name])
         for name in ("rejected", "records_rejected", "notes"):
             getattr(account, name).update(content[name])
         return account
+
+    @property
+    def unread(self) -> list[str]:
+        """For each source with columns that nothing reads, a line that names them."""
+        return [
+            f"{source}, read as {columns.format}: columns that nothing reads: {columns}"
+            for source, columns in self.columns.items()
+            if columns.unread
+        ]
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.most_common())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rayrlhf.data.ingest.account import DataError, Rejected
 from rayrlhf.data.ingest.rules import RowRules
 
+VAIV_MIN_SCORE = 20.0
 IndexPairs = list[tuple[int, int]]
 """(better, worse) indices of answers."""
 
@@ -99,12 +100,57 @@ def chosen_index(choice: int, num_answers: int) -> int:
 def better_of_scores(scores: tuple[float, float], rules: RowRules) -> tuple[int, int]:
     """(better, worse) of two scored answers.
 
-    Raises Rejected if both are below `rules.min_score`, if they are equal, or if they differ by `rules.min_margin` or
-    less.
+    Raises Rejected if both are below `rules.min_score` (20 by default), if they are equal, or if they differ by
+    `rules.min_margin` or less.
     """
-    if max(scores) < rules.min_score:
-        raise Rejected("both scores low", f"{scores[0]:g} and {scores[1]:g}, min_score is {rules.min_score:g}")
+    _check_not_low(scores, VAIV_MIN_SCORE if rules.min_score is None else rules.min_score)
     return pair_by_score(scores, rules.min_margin)
+
+
+def pairs_of_scores(scores: Sequence[float | None], rules: RowRules) -> IndexPairs:
+    """Pairs of scored answers, best answers first; None is an answer without a score.
+
+    Raises Rejected if no two answers have scores that make a pair by the rules.
+    """
+    scored = sorted((-score, index) for index, score in enumerate(scores) if score is not None)
+    if len(scored) < 2:
+        raise Rejected("fewer than two scores", f"{len(scored)} of {len(scores)} answers have one")
+    pairs: IndexPairs = []
+    problem: Rejected | None = None
+    for (first, a), (second, b) in itertools.combinations(scored, 2):
+        if rules.ranking == "best_vs_rest" and first > scored[0][0]:
+            continue
+        try:
+            if rules.min_score is not None:
+                _check_not_low((-first, -second), rules.min_score)
+            pair_by_score((-first, -second), rules.min_margin)
+        except Rejected as rejection:
+            problem = problem or rejection
+        else:
+            pairs.append((a, b))
+    if not pairs:
+        assert problem is not None
+        raise problem
+    return pairs
+
+
+def _check_not_low(scores: tuple[float, float], min_score: float) -> None:
+    if max(scores) < min_score:
+        raise Rejected("both scores low", f"{scores[0]:g} and {scores[1]:g}, min_score is {min_score:g}")
+
+
+def known_margin(better: float | None, worse: float | None, rules: RowRules) -> float:
+    """By how much the answer that the data call better is scored higher; 0 if one has no score.
+
+    Raises Rejected if it is scored lower, or higher by no more than a `rules.min_margin` that is set.
+    """
+    if better is None or worse is None:
+        return 0.0
+    if better < worse:
+        raise Rejected("scores contradict the choice", f"the chosen answer has {better:g}, the rejected one {worse:g}")
+    if rules.min_margin and better - worse <= rules.min_margin:
+        raise Rejected("margin too small", f"{better - worse:g}, min_margin is {rules.min_margin:g}")
+    return better - worse
 
 
 def pair_by_score(scores: tuple[float, float], min_margin: float) -> tuple[int, int]:

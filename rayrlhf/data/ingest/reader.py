@@ -14,9 +14,11 @@ from pydantic import ValidationError
 from rayrlhf.data.files import BadRow, Chunk
 from rayrlhf.data.files.detect import TABLE_NAMES, data_suffix
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
+from rayrlhf.data.formats.recognition import best_formats
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
 from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
 from rayrlhf.data.ingest.records import Kind, Origin, Preference, Record
+from rayrlhf.data.ingest.source_columns import ID_NAMES, ColumnWatch, SourceColumns
 from rayrlhf.data.ingest.sources import Source
 
 NEEDED: dict[Kind, str] = {
@@ -25,7 +27,6 @@ NEEDED: dict[Kind, str] = {
     "prompts": "prompt",
 }
 ROWS_TO_RECOGNIZE = 100
-ID_NAMES = ("id", "id3", "id2")
 LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "post", "content", "user", "질문")
 """Names that other data gives the column of prompts."""
 NO_HEADER = ". If the file has no header, name its columns: table.header=[prompt,completion]"
@@ -47,10 +48,11 @@ def read_records(
         first = next(chunks)
         row_format = _format_of(source, first, columns)
         if kind not in row_format.gives:
-            raise DataError(f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}")
+            advice = f": {row_format.advice}" if row_format.advice else ""
+            raise DataError(f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}{advice}")
         chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
         if issubclass(row_format, GroupedRow) and kind == "preferences":
-            yield from _grouped(row_format, chunks, source, account)
+            yield from _grouped(row_format, chunks, source, account, extra)
         else:
             yield from _single(row_format, chunks, source, kind, account, extra)
     extra.check_found(sources)
@@ -76,6 +78,15 @@ def recognize(source: Source, extra: Sequence[str] = ()) -> type[Row]:
     return _format_of(source, next(_chunks(source)), extra)
 
 
+def columns_of(source: Source, row_format: type[Row], kept: Sequence[str] = ()) -> SourceColumns:
+    """The columns of a source's first rows."""
+    watch = ColumnWatch(row_format.name, row_format.reads, source.columns, kept)
+    for raw in next(_chunks(source)).values[:ROWS_TO_RECOGNIZE]:
+        if isinstance(raw, dict):
+            watch.look(raw)
+    return watch.found
+
+
 def _chunks(source: Source) -> Iterator[Chunk]:
     """The source's chunks that hold rows. Raises DataError if none does."""
     is_empty = True
@@ -94,9 +105,9 @@ def _single(
     give: Callable[[Any, Origin], Sequence[Record]] = {
         "preferences": lambda row, origin: row.preferences(origin, rules),
         "answers": lambda row, origin: row.answers(origin, rules),
-        "prompts": lambda row, origin: row.prompts(origin),
+        "prompts": lambda row, origin: row.prompts(origin, rules),
     }[kind]
-    for row, origin, raw in _rows(row_format, chunks, source, account):
+    for row, origin, raw in _rows(row_format, chunks, source, account, extra):
         try:
             records = give(row, origin)
             if extra.names:
@@ -113,15 +124,18 @@ def _single(
 
 
 def _grouped(
-    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account
+    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account, extra: ExtraColumns
 ) -> Iterator[Preference]:
     groups: dict[str, list[tuple[Any, Origin, Any]]] = {}
-    for entry in _rows(row_format, chunks, source, account):
+    for entry in _rows(row_format, chunks, source, account, extra):
         groups.setdefault(entry[0].group_key(), []).append(entry)
     for group in groups.values():
-        pairs, unused, unmade = row_format.group_preferences(
-            [row for row, _, _ in group], [origin for _, origin, _ in group], source.rules
-        )
+        try:
+            pairs, unused, unmade = row_format.group_preferences(
+                [row for row, _, _ in group], [origin for _, origin, _ in group], source.rules
+            )
+        except DataError as error:
+            raise DataError(f"{group[0][1]}: {error}") from None
         for reason, count in unmade.items():
             account.notes[f"pairs not made: {reason}"] += count
         for index, (_, origin, raw) in enumerate(group):
@@ -135,9 +149,16 @@ def _grouped(
 
 
 def _rows(
-    row_format: type[Row], chunks: Iterable[Chunk], source: Source, account: Account
+    row_format: type[Row], chunks: Iterable[Chunk], source: Source, account: Account, extra: ExtraColumns
 ) -> Iterator[tuple[Any, Origin, Any]]:
-    """(row, origin, raw row) of every row that fits the format; the others are counted as rejected."""
+    """(row, origin, raw row) of every row that fits the format; the others are counted as rejected.
+
+    A row does not fit either if its further columns make it one of another format.
+    """
+    watch = ColumnWatch(row_format.name, row_format.reads, source.columns, extra.names)
+    account.columns[source.label] = watch.found
+    formats = [row_format] if source.format else _candidates(source, extra.names)
+    fitting: set[frozenset[str]] = set()
     validate = row_format.__pydantic_validator__.validate_python
     columns, label = _read_by(row_format, source.columns), source.label
     is_grouped = issubclass(row_format, GroupedRow)  # an id then names the group, in each of its rows
@@ -154,6 +175,13 @@ def _rows(
                 if columns:
                     value = _mapped(raw, columns)
                 row = validate(value)
+                unread = watch.look(raw)
+                if unread and unread not in fitting:
+                    best = best_formats(value, formats)
+                    if best != [row_format]:
+                        names = " or ".join(f.name for f in best)
+                        raise Rejected(f"another schema: {names}", f"the file was read as {row_format.name}")
+                    fitting.add(unread)
             except Rejected as rejection:
                 account.reject_row(origin, rejection.reason, rejection.detail, raw)
             except ValidationError as error:
@@ -189,6 +217,12 @@ def _mapped(raw: Any, columns: Mapping[str, str], optional: Sequence[str] = ()) 
         raise Rejected("malformed row", f"expected named fields, found {short(raw)}")
     value = dict(raw)
     for field, column in columns.items():
+        if column in value and column not in columns and field not in (*optional, *ID_NAMES):
+            del value[column]  # it is read under the field's name, and not under its own too
+    for field, column in columns.items():
+        if not column:
+            value.pop(field, None)  # left out on purpose
+            continue
         try:
             value[field] = look_up(raw, column)
         except Rejected:
@@ -199,15 +233,23 @@ def _mapped(raw: Any, columns: Mapping[str, str], optional: Sequence[str] = ()) 
 
 def _read_by(row_format: type[Row], columns: Mapping[str, str]) -> dict[str, str]:
     """Those of a source's `columns` that its format reads."""
-    return {field: column for field, column in columns.items() if row_format.reads(field) or field in ID_NAMES}
+    return {
+        field: column for field, column in columns.items() if row_format.reads(field) or field in ID_NAMES or not column
+    }
+
+
+def _candidates(source: Source, extra: Sequence[str]) -> list[type[Row]]:
+    """The formats that a source may have by its settings. Raises DataError if it may have none."""
+    formats = [f for f in FORMATS if source.format in (None, f.name)]
+    for field, column in source.columns.items():
+        formats = [f for f in formats if f.reads(field) or not column or field in (*ID_NAMES, *extra)]
+        if not formats:
+            raise DataError(f"{source.label}: columns: no field of {source.format or 'any one format'} is {field!r}")
+    return formats
 
 
 def _format_of(source: Source, chunk: Chunk, extra: Sequence[str] = ()) -> type[Row]:
-    formats = [f for f in FORMATS if source.format in (None, f.name)]
-    for field in source.columns:
-        formats = [f for f in formats if f.reads(field) or field in (*ID_NAMES, *extra)]
-        if not formats:
-            raise DataError(f"{source.label}: columns: no field of {source.format or 'any one format'} is {field!r}")
+    formats = _candidates(source, extra)
     if source.format is not None:
         return formats[0]
     votes: Counter[type[Row]] = Counter()
@@ -220,17 +262,33 @@ def _format_of(source: Source, chunk: Chunk, extra: Sequence[str] = ()) -> type[
     if not votes:
         is_table = source.kind == "file" and data_suffix(Path(source.path)) in TABLE_NAMES
         raise DataError(problems[0] + (NO_HEADER if is_table else ""))
-    return votes.most_common(1)[0][0]
+    most = max(votes.values())
+    tied = [f for f, count in votes.items() if count == most]
+    # A row that lacks a column is no row of the schema that never has it.
+    whole = (f for f in tied if not any(f.required() < other.required() for other in tied))
+    first, *others = sorted(whole, key=lambda f: f.name)
+    if others:
+        names = ", ".join(f.name for f in (first, *others))
+        raise DataError(
+            f"{source.label}: as many of the first rows are of one schema as of another ({names}: {most} each): set "
+            "format to one of them, or make a file of each"
+        )
+    return first
 
 
 def _recognized(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row]], extra: Sequence[str]) -> type[Row]:
-    """The one of `formats` that a row has. Raises Rejected if it has none of them."""
+    """The one of `formats` that a row has. Raises Rejected if it has none of them, or several alike."""
     if isinstance(raw, BadRow):
         raise Rejected(raw.reason, raw.detail)
     value = _mapped(raw, columns, optional=extra)
-    for row_format in formats:
-        if row_format.recognizes(value):
-            return row_format
+    best = best_formats(value, formats)
+    if len(best) == 1:
+        return best[0]
+    if best:
+        raise Rejected(
+            "unknown schema",
+            f"the fields {row_names(value)} are those of {' and of '.join(f.name for f in best)}: set format to one",
+        )
     known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
     example = next((str(name) for name in value if str(name).lower() in LIKE_PROMPTS), "NAME_OF_THE_COLUMN")
     raise Rejected(
@@ -246,7 +304,7 @@ def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple
         return "malformed row", f"expected named fields, found {short(value)}"
     missing = row_format.missing(value)
     if not row_format.recognizes(value):
-        other = next((f for f in FORMATS if f.recognizes(value)), None)
+        other = next(iter(best_formats(value, FORMATS)), None)
         if other is not None and not (missing and other.required() < row_format.required()):
             return f"another schema: {other.name}", f"the file was read as {row_format.name}"
     if missing:
@@ -262,5 +320,19 @@ def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple
 
 
 def default_kind(source: Source, extra: Sequence[str] = ()) -> Kind:
-    """What a source is read as by default: preferences if it has any, else answers, else prompts."""
-    return recognize(source, extra).gives[0]
+    """What a source is read as by default: the richest kind that its rows give."""
+    row_format = recognize(source, extra)
+    if not row_format.gives:
+        raise DataError(f"{source.label}: {row_format.name!r} rows cannot be read: {row_format.advice}")
+    return row_format.gives[0]
+
+
+def common_kind(sources: Sequence[Source], extra: Sequence[str] = ()) -> Kind:
+    """What several sources are read as by default, in whatever order. Raises DataError if they do not agree."""
+    found: dict[Kind, str] = {}
+    for source in sorted(sources, key=lambda source: source.label):
+        found.setdefault(default_kind(source, extra), source.label)
+    if len(found) > 1:
+        kinds = ", ".join(f"{label} gives {kind}" for kind, label in sorted(found.items()))
+        raise DataError(f"{kinds}: say with read_as what to read them all as")
+    return next(iter(found))

@@ -11,13 +11,15 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["preferences", "labeled_answers", "answers", "prompts"]
 """What a data set is read for: reward models and DPO, KTO, SFT, or PPO."""
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+"""Who speaks; a chat template may refuse some of them."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
 class Message:
     """One turn of a conversation."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
 
 

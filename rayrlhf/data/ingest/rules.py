@@ -20,10 +20,17 @@ class RowRules(Config):
     pairs either way."""
     ranking_base: Literal[0, 1] | None = None
     """Index of the first answer (`order`), or the best rank (`rank`); by default read from the values."""
-    min_score: float = 20.0
-    """Leave out scored pairs with both scores below this."""
+    score: str | None = None
+    """Which of several scores to compare by: `correctness` of HelpSteer, `honesty` of UltraFeedback, …"""
+    min_score: float | None = None
+    """Leave out scored pairs with both scores below this; by default 20 for `vaiv_scores`, and nothing for others."""
     min_margin: NonNegativeFloat = 0.0
     """Scored and rated pairs must differ by more than this. Ties never give a pair."""
+    prefer: Literal["better", "safer"] = "better"
+    """Which answer of PKU-SafeRLHF is chosen."""
+    implicit_prompt: Literal["common_prefix"] | None = None
+    """Where `chosen` and `rejected` are texts without a prompt: the prompt is what both begin with, up to the last
+    white space (TRL's implicit prompt). Not done unless it is said, for answers may begin alike by chance."""
     turns: Literal["last", "all"] = "last"
     """Train on the last assistant turn of a conversation, or on all of them, each given what came before."""
     calculations: Literal["keep", "remove"] = "keep"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from rayrlhf.data.ingest.account import Account, Rejected
-from rayrlhf.data.ingest.reader import read_records, recognize
+from rayrlhf.data.ingest.reader import columns_of, read_records, recognize
 from rayrlhf.data.ingest.records import PromptText, Record
 from rayrlhf.data.templates import ChatTemplate
 from rayrlhf.data.templates.base import TextTemplate
@@ -26,8 +26,10 @@ def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
     for source in inputs.sources:
         row_format = recognize(source, inputs.config.keep_columns)
         console.print(f"{source.label}: {row_format.name}, read as {inputs.kind}", style="bold")
-        fields, kinds = ", ".join(sorted(row_format.required())), ", ".join(row_format.gives)
-        console.print(f"fields: {fields}; can be read as {kinds}")
+        columns = columns_of(source, row_format, inputs.config.keep_columns)
+        console.print(f"columns: {', '.join(columns.read)}; can be read as {', '.join(row_format.gives)}")
+        if columns.unread:
+            console.print(f"columns that nothing reads, in the first rows: {columns}")
         account = Account()
         records = inputs.config.clean.clean(
             read_records([source], inputs.kind, account, inputs.config.keep_columns), account

@@ -16,7 +16,7 @@ from rich.table import Table
 from rayrlhf.data.cleaning.near_duplicates import TfidfDuplicates
 from rayrlhf.data.ingest.account import Account
 from rayrlhf.data.ingest.progress import reading_progress
-from rayrlhf.data.ingest.reader import default_kind, read_records
+from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.ingest.records import Origin, Record
 from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.tools.options import Inputs
@@ -158,11 +158,7 @@ def _drop(inputs: Inputs, leaks: Sequence[Leak], prompts: Sequence[Record], out:
             else:
                 account.reject(record, "leak", f"{leak.how}: {leak.like.origin}")
 
-    source = inputs.sources[-1]
-    last = replace(
-        inputs, sources=[source], kind=inputs.config.read_as or default_kind(source, inputs.config.keep_columns)
-    )
-    transform("leaks", last, rule, {"out": out}, force=force)
+    transform("leaks", replace(inputs, sources=inputs.sources[-1:]), rule, {"out": out}, force=force)
 
 
 def _as_row(leak: Leak) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rayrlhf.data.cleaning.augment import Augmentation
 from rayrlhf.data.cleaning.rules import Cleaning
 from rayrlhf.data.files import Decoding, Table
 from rayrlhf.data.ingest.patterns import each_file
-from rayrlhf.data.ingest.reader import check_different, default_kind
+from rayrlhf.data.ingest.reader import check_different, common_kind
 from rayrlhf.data.ingest.records import Kind
 from rayrlhf.data.ingest.rules import RowRules
 from rayrlhf.data.ingest.sources import Source
@@ -35,7 +36,7 @@ class ToolConfig(Config):
     table: Table = Table()
     max_rows: PositiveInt | None = None
     read_as: Kind | None = None
-    """`preferences`, `answers` or `prompts`; by default the richest kind that the first input has."""
+    """`preferences`, `answers` or `prompts`; by default the richest kind that the inputs have."""
     keep_columns: tuple[str, ...] = ()
     """Other columns that the output keeps; `columns` may name them anew."""
     clean: Cleaning = Cleaning()
@@ -53,9 +54,13 @@ class Inputs:
     config: ToolConfig
     sources: list[Source]
     """One for each file."""
-    kind: Kind
     given: list[Path]
     """Files and folders as they were named, none of which may be written over."""
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What all of them are read as. Raises DataError if they give different kinds and no setting says which."""
+        return self.config.read_as or common_kind(self.sources, self.config.keep_columns)
 
     @property
     def files(self) -> list[str]:
@@ -90,7 +95,7 @@ def read_options(inputs: Sequence[str], settings: Sequence[str]) -> Inputs:
             source.check()  # before another one is read, which may be large
     sources = [source.held() for source in sources]
     given_paths = [source.location for source in (*named, *sources)]
-    return Inputs(config, sources, config.read_as or default_kind(sources[0], config.keep_columns), given_paths)
+    return Inputs(config, sources, given_paths)
 
 
 def of_hub(given: str) -> dict[str, Any]:

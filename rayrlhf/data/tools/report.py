@@ -37,6 +37,8 @@ def print_account(account: Account, noun: str) -> None:
     for note, count in account.notes.most_common():
         table.add_row(f"  {note}", f"{count:,}", "")
     console.print(table)
+    for columns in account.unread:
+        console.print(columns)
 
 
 def print_statistics(statistics: Statistics) -> None:

@@ -42,7 +42,7 @@ def transform(
     force: replace files that are there; inputs never are. Raises DataError for an input that cannot be used, after
     the account of what was read of it, and for outputs that cannot be written.
     """
-    columns = inputs.config.keep_columns
+    columns, kind = inputs.config.keep_columns, inputs.kind
     if taken := [name for name in columns if name in OWN_COLUMNS]:
         raise ConfigError(
             f"keep_columns: {taken[0]!r} is a column of every output: give it another name with columns, for example "
@@ -55,7 +55,7 @@ def transform(
         advance = stack.enter_context(reading_progress(f"data {command}", inputs.files))
         account = stack.enter_context(Account(inputs.config.clean.max_reject_share, files.rejected, advance=advance))
         try:
-            for record in rule(read_records(inputs.sources, inputs.kind, account, columns), account):
+            for record in rule(read_records(inputs.sources, kind, account, columns), account):
                 if not record.origin.synthetic:
                     account.keep(record)
                 statistics.add(record)
@@ -64,15 +64,15 @@ def transform(
             account.finish()
         except DataError:
             if account.rows:
-                print_account(account, inputs.kind)
+                print_account(account, kind)
             print_files(files.publish_rejected())
             raise
         written: dict[str, str] = {}
         if snapshot is not None:
             snapshot.check()
-            rules = {**inputs.config.model_dump(mode="json"), "read_as": inputs.kind}
+            rules = {**inputs.config.model_dump(mode="json"), "read_as": kind}
             written = files.publish(f"rayrlhf data {command}", snapshot.hashes, rules, account)
-    print_account(account, inputs.kind)
+    print_account(account, kind)
     print_statistics(statistics)
     print_files(written)
     return account
@@ -91,7 +91,9 @@ def clean(inputs: Inputs, out: Path, force: bool = False) -> Account:
 def pairs(inputs: Inputs, out: Path, force: bool = False) -> Account:
     """Pairs by the rules of the schema, without cleaning; with `augment`, synthetic negatives too."""
     if inputs.kind != "preferences":
-        raise ConfigError(f"{inputs.sources[0].label}: rows of this schema give {inputs.kind}, not pairs")
+        raise ConfigError(
+            f"{min(source.label for source in inputs.sources)}: rows of this schema give {inputs.kind}, not pairs"
+        )
     augmentation = inputs.config.augment
 
     def rule(records: Iterable[Record], account: Account) -> Iterator[Record]:

@@ -76,9 +76,9 @@ def test_tables_are_known_by_their_header(tmp_path, name):
 def test_brackets_at_the_start_of_prose_do_not_make_it_json(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("[속보] 요약해 줘\n{이름}에게 인사해 줘\n")
-    assert [row["text"] for _, row in read(path)] == ["[속보] 요약해 줘", "{이름}에게 인사해 줘"]
+    assert [row["line"] for _, row in read(path)] == ["[속보] 요약해 줘", "{이름}에게 인사해 줘"]
     path.write_text("{이름}에게 인사해 줘\n[1, 2]를 더해 줘\n")
-    assert [row["text"] for _, row in read(path)] == ["{이름}에게 인사해 줘", "[1, 2]를 더해 줘"]
+    assert [row["line"] for _, row in read(path)] == ["{이름}에게 인사해 줘", "[1, 2]를 더해 줘"]
 
 
 def test_white_space_longer_than_the_first_look_is_no_empty_file(tmp_path):
@@ -265,7 +265,7 @@ def test_a_broken_parquet_file_and_one_of_two_equal_names_are_errors(tmp_path):
 
 def test_each_line_of_a_text_file_that_is_not_blank_is_a_row(file):
     path = file("\ufeff하나, 둘\r\n\n  \n<b>\n", "prompts.txt")
-    assert read(path) == [(1, {"text": "하나, 둘"}), (4, {"text": "<b>"})]
+    assert read(path) == [(1, {"line": "하나, 둘"}), (4, {"line": "<b>"})]
 
 
 def test_chats_in_plain_text_alternate_and_go_on_over_lines(file):

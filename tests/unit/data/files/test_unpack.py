@@ -16,11 +16,11 @@ from rayrlhf.data.files import BadRow, Decoding, Table, open_chunks
 from rayrlhf.data.files import json_array as arrays
 from rayrlhf.data.ingest.account import DataError
 
-ROWS = [{"text": "a, b"}, {"text": "안녕 하세요"}, {"text": "𝄞"}]
+ROWS = [{"line": "a, b"}, {"line": "안녕 하세요"}, {"line": "𝄞"}]
 TEXTS = {
     "rows.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS),
     "rows.json": json.dumps(ROWS, ensure_ascii=False, indent=1),
-    "rows.csv": 'text\r\n"a, b"\r\n안녕 하세요\r\n𝄞\r\n',
+    "rows.csv": 'line\r\n"a, b"\r\n안녕 하세요\r\n𝄞\r\n',
     "rows.txt": "a, b\n안녕 하세요\n𝄞\n",
 }
 PACK = {

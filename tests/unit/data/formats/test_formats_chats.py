@@ -73,7 +73,7 @@ def test_other_names_of_the_roles_are_known(file, read):
         ([{"role": ["user"], "content": "a"}], "wrong type: messages"),
         ([{"role": "user", "content": None}], "wrong type: messages"),
         ([{"role": "user"}], "missing column: messages.content"),
-        ([{"from": "user", "value": "a"}], "missing column: messages.role"),
+        ([{"speaker": "user", "content": "a"}], "missing column: messages.role"),
         (["hello"], "wrong type: messages"),
         ([], "malformed row"),
         ("hello", "wrong type: messages"),

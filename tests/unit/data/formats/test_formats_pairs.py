@@ -145,7 +145,7 @@ def test_systems_are_compared_within_their_dialogue_by_the_mean_of_all_marks(fil
     ]
     done = read(file(rows), "preferences")
     talk = PromptText.of("talk 1")
-    assert done.records == [Preference(talk, "fine", "poor"), Preference(talk, "fine", "same")]
+    assert done.records == [Preference(talk, "fine", "poor", 3), Preference(talk, "fine", "same", 3)]
     assert done.reasons == [(2, "nothing to compare with")]
     assert (done.account.kept, done.account.notes) == (3, {"pairs not made: tie": 1})
     assert {(record.origin.place, record.origin.rule, record.origin.siblings) for record in done.records} == {

@@ -82,7 +82,7 @@ def test_a_schema_with_an_answer_is_recognized_by_its_keys(file, read, row, answ
     assert read(file([row])).records == [answer]
 
 
-@pytest.mark.parametrize("row", [{"prompt": "a"}, {"id3": 7, "prompt": "a"}, {"text": "a"}, {"original_text": "a"}])
+@pytest.mark.parametrize("row", [{"prompt": "a"}, {"id3": 7, "prompt": "a"}, {"line": "a"}, {"original_text": "a"}])
 def test_schemas_without_answers_give_prompts(file, read, row):
     assert read(file([row]), "prompts").records == [Record(PromptText.of("a"))]
 

@@ -39,6 +39,8 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+SECRET = "secret"
+"""Type of a pydantic error whose value no message may show."""
 
 
 def short_form(field: str = "kind", kind: str | Callable[[Mapping[str, Any]], str] | None = None) -> BeforeValidator:
@@ -192,7 +194,8 @@ def _explain(cls: type[BaseModel], problem: Any) -> str:
         context = problem.get("ctx", {})
         return f"  {name}.kind: {context.get('tag', 'not set')!r} is not one of {context.get('expected_tags', '')}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"  {name + ': ' if name else ''}{message}" + ("" if isinstance(value, dict) else f" (found {value!r})")
+    found = "" if isinstance(value, dict) or kind == SECRET else f" (found {value!r})"
+    return f"  {name + ': ' if name else ''}{message}{found}"
 
 
 def _hint(place: _Place) -> str:

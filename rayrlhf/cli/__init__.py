@@ -39,13 +39,16 @@ def up(
     port: Annotated[int, typer.Option(help="port of the cluster's control service")] = 6379,
     dashboard_port: Annotated[int, typer.Option(help="port of the dashboard and of `ray job submit`")] = 8265,
     num_cpus: Annotated[int | None, typer.Option(help="cores to offer; all by default")] = None,
+    host: Annotated[
+        str, typer.Option(help="this machine's address for other machines of the cluster; by default there are none")
+    ] = "127.0.0.1",
     timeout_s: Annotated[float, typer.Option(help="seconds to wait for it")] = 120.0,
 ) -> None:
     """Start a Ray cluster on this machine, with authentication on; runs go to ./runs."""
     from rayrlhf.cluster import connection, local
 
     with user_errors():
-        local.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus, timeout_s=timeout_s)
+        local.up(port=port, dashboard_port=dashboard_port, num_cpus=num_cpus, host=host, timeout_s=timeout_s)
         typer.echo("for `ray job submit`, set in your shell:")
         for name, value in connection.client_environment().items():
             typer.echo(f"  export {name}={value}")

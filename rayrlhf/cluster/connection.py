@@ -64,7 +64,8 @@ def running() -> LocalCluster | None:
 
 
 def client_environment() -> dict[str, str]:
-    """Environment variables with which a process, `ray job submit` included, reaches the recorded cluster.
+    """Environment variables with which a process, `ray job submit` included, reaches the recorded cluster. None is
+    secret: a token that this process has in RAY_AUTH_TOKEN is left to it.
 
     Raises ClusterError if none is up.
     """
@@ -76,7 +77,7 @@ def client_environment() -> dict[str, str]:
         "RAY_API_SERVER_ADDRESS": cluster.dashboard_url,
         "RAY_AUTH_MODE": "token",
     }
-    custom = {key: os.environ[key] for key in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if key in os.environ}
+    custom = {key: os.environ[key] for key in ("RAY_AUTH_TOKEN_PATH",) if key in os.environ}
     return variables | custom
 
 

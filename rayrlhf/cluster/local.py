@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import psutil
 import requests
-from ray._private import services
 
 from rayrlhf.cluster import ray_auth
 from rayrlhf.cluster.connection import ClusterError, LocalCluster, connect, recorded, running, state_path
@@ -28,6 +28,8 @@ from rayrlhf.cluster.processes import MARK, ProcessId, stop
 
 __all__ = ["ClusterError", "LocalCluster", "connect", "down", "free_port", "up"]
 
+LOOPBACK = "127.0.0.1"
+
 
 def up(
     *,
@@ -35,15 +37,18 @@ def up(
     dashboard_port: int = 8265,
     num_cpus: int | None = None,
     num_gpus: int | None = None,
+    host: str = LOOPBACK,
     temp_dir: Path | None = None,
     timeout_s: float = 60.0,
     say: Callable[[str], None] = print,
 ) -> LocalCluster:
     """Start a cluster on this machine, or return the one that already runs. It is ready for jobs on return.
 
-    `num_cpus` and `num_gpus` default to what Ray finds. `temp_dir` holds Ray's sessions and logs. Jobs inherit
+    `num_cpus` and `num_gpus` default to what Ray finds. `host` is this machine's address in the cluster: under
+    the default no other machine can join. (Ray's processes listen on every interface whatever it is; the token protects
+    them.) `temp_dir` holds Ray's sessions and logs. Jobs inherit
     RAYRLHF_RUNS=<current folder>/runs, since Ray runs them in a copy of their working directory. Raises ClusterError if
-    a port is in use, a disk is full, or nothing answers within `timeout_s`.
+    a port is in use, a disk is full, somebody else may write into `temp_dir`, or nothing answers within `timeout_s`.
     """
     if cluster := running():
         say(f"already up at {cluster.address} (dashboard {cluster.dashboard_url}); `rayrlhf down` stops it")
@@ -53,16 +58,19 @@ def up(
 
     _require_free_port(port, "--port")
     _require_free_port(dashboard_port, "--dashboard-port")
-    folder = temp_dir or ray_folder() / f"rayrlhf-{os.getuid()}" / str(port)
+    of_user = ray_folder() / f"rayrlhf-{os.getuid()}"
+    folder = temp_dir or of_user / str(port)
     _require_room(folder, say)
     token = ray_auth.ensure_token()
 
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if temp_dir is None:
+        _require_own_folder(of_user)
+    _require_own_folder(folder)
     log = folder / f"ray-start-{port}.log"
     mark = uuid.uuid4().hex
-    with log.open("w") as output:
+    with os.fdopen(_opened_log(log), "w") as output:
         process = subprocess.Popen(
-            _start_command(port, dashboard_port, num_cpus, num_gpus, folder),
+            _start_command(port, dashboard_port, num_cpus, num_gpus, folder, host),
             env=_start_environment(mark),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -71,7 +79,7 @@ def up(
         )
     root = ProcessId.of(psutil.Process(process.pid))
     try:
-        address = f"{services.get_node_ip_address()}:{port}"
+        address = f"{host}:{port}"
         url = f"http://127.0.0.1:{dashboard_port}"
         _wait_for_job_api(process, url, token, log, timeout_s)
         core = tuple(ProcessId.of(child) for child in psutil.Process(process.pid).children())
@@ -104,9 +112,10 @@ def down(*, say: Callable[[str], None] = print) -> bool:
 
 
 def _start_command(
-    port: int, dashboard_port: int, num_cpus: int | None, num_gpus: int | None, folder: Path
+    port: int, dashboard_port: int, num_cpus: int | None, num_gpus: int | None, folder: Path, host: str
 ) -> list[str]:
     options: dict[str, object] = {
+        "node-ip-address": host,
         "port": port,
         "dashboard-host": "127.0.0.1",
         "dashboard-port": dashboard_port,
@@ -138,6 +147,29 @@ def _start_environment(mark: str) -> dict[str, str]:
         # Jobs started as `python …` then use this interpreter, whether or not its environment is activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
+
+
+def _require_own_folder(folder: Path) -> None:
+    """Make a folder that nobody else writes into. Raises ClusterError if it is there and is not such a one: under the
+    temporary directory anybody may have put it there, or a link."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        problem = "is a link"
+    elif found.st_uid != os.getuid():
+        problem = f"belongs to user {found.st_uid}"
+    elif found.st_mode & 0o022:
+        problem = "may be written into by other users"
+    else:
+        return
+    raise ClusterError(f"{folder} {problem}; remove it, or set RAY_TMPDIR to a folder of your own")
+
+
+def _opened_log(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ClusterError(f"{path}: cannot write it: {error.strerror}; remove it") from None
 
 
 def _require_free_port(port: int, option: str) -> None:

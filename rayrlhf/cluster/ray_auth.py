@@ -43,8 +43,9 @@ def ensure_token() -> str:
     path = token_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(32)
-    # Created with mode 0600: never readable by others, not even for a moment.
+    # Created with mode 0600: never readable by others, not even for a moment. An empty file may have been there.
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(token)
     return token
 

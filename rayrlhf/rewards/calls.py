@@ -9,6 +9,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from rayrlhf.config import Config
 from rayrlhf.rewards.base import SampleText, Score
+from rayrlhf.rewards.breaker import Breaker
 
 MAX_BACKOFF_S = 30.0
 
@@ -28,13 +29,22 @@ class CallConfig(Config):
 class CallError(Exception):
     """A call gave no scores at all."""
 
-    def __init__(self, reason: str, trace: str = "", retry: bool = True, split: bool = True) -> None:
+    def __init__(
+        self, reason: str, trace: str = "", retry: bool = True, split: bool = True, pause_s: float | None = None
+    ) -> None:
         super().__init__(reason)
         self.score = Score(None, reason, trace)
         self.retry = retry
         """Whether the same call may go better the next time."""
         self.split = split
         """Whether one of several rows may be what went wrong."""
+        self.pause_s = pause_s
+        """How long the service asks to be left alone, if it does."""
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is about the service, not about what it was asked."""
+        return self.retry and not self.split
 
 
 Call = Callable[[Sequence[SampleText]], list[Score]]
@@ -42,13 +52,21 @@ Call = Callable[[Sequence[SampleText]], list[Score]]
 
 
 def ask(
-    samples: Sequence[SampleText], call: Call, num_retries: int, backoff_s: float = 0.0, whole: bool = False
+    samples: Sequence[SampleText],
+    call: Call,
+    num_retries: int,
+    backoff_s: float = 0.0,
+    whole: bool = False,
+    breaker: Breaker | None = None,
 ) -> list[Score]:
     """One result per sample, in order; a row without a score carries the reason of its last call.
 
     backoff_s: the wait before the first retry, doubled for each further one.
     whole: the samples are compared: all are asked for again together, and never alone.
+    breaker: of the service that is called.
     """
+    if breaker is not None:
+        call = _guarded(call, breaker)
     results: dict[int, Score] = {}
     missing = list(range(len(samples)))
     retry, split = True, not whole
@@ -73,3 +91,23 @@ def ask(
             except CallError as error:
                 results[row] = error.score
     return [results[row] for row in range(len(samples))]
+
+
+def _guarded(call: Call, breaker: Breaker) -> Call:
+    """`call`, as soon as the service is thought to be up."""
+
+    def guarded(samples: Sequence[SampleText]) -> list[Score]:
+        if not breaker.wait():
+            raise CallError("the service is down", retry=False, split=False)
+        is_down, pause_s = True, None
+        try:
+            scores = call(samples)
+            is_down = False
+        except CallError as error:
+            is_down, pause_s = error.is_down, error.pause_s
+            raise
+        finally:
+            breaker.failed(pause_s) if is_down else breaker.succeeded()
+        return scores
+
+    return guarded

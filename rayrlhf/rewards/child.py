@@ -10,12 +10,15 @@ fields of `Score`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import importlib.util
 import inspect
 import json
 import operator
 import os
 import pkgutil
+import resource
 import signal
 import sys
 import threading
@@ -29,6 +32,7 @@ FIELDS = ("prompt", "response", "gold_answer", "finished")
 OF_RESPONSES = ("response", "finished")
 """Which of FIELDS differ between the samples of one prompt."""
 MAX_TRACE_CHARACTERS = 4000
+PR_SET_CHILD_SUBREAPER = 36
 FLOAT32_MAX = 3.4028234663852886e38
 
 Result = dict[str, Any]
@@ -89,9 +93,18 @@ class Scorer:
     """Calls the function; whatever it does becomes a score or a rejection."""
 
     def __init__(
-        self, path: str, arguments: dict[str, Any], columns: Sequence[str], mode: str, timeout_s: float
+        self,
+        path: str,
+        arguments: dict[str, Any],
+        columns: Sequence[str],
+        mode: str,
+        timeout_s: float,
+        memory_gib: float | None = None,
     ) -> None:
         self._arguments, self._timeout_s = arguments, timeout_s
+        if memory_gib is not None:
+            limit = int(memory_gib * 2**30)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         self._runner = asyncio.Runner()  # one for all calls, so that a function may keep its connections
         self._function = load(path)
         self._fields = taken_fields(self._function, arguments, columns)
@@ -225,6 +238,12 @@ def traced(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))[-MAX_TRACE_CHARACTERS:]
 
 
+def _adopt_orphans() -> None:
+    """Processes that the function starts stay below this one when theirs end, so that they are found and killed."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux has it
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def _end_with_parent(lifeline: int) -> None:
     """Wait until the other end is closed, then kill this process and whatever the function has started."""
     while os.read(lifeline, 1):
@@ -234,6 +253,7 @@ def _end_with_parent(lifeline: int) -> None:
 
 def main(descriptor: int) -> None:
     """Load the function that the first message names, then answer one message after another."""
+    _adopt_orphans()
     os.set_inheritable(descriptor, False)
     connection = Connection(descriptor)
     lifeline = os.dup(0)

@@ -8,22 +8,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
+import psutil
+
 from rayrlhf.rewards import child
 from rayrlhf.rewards.base import RewardError, SampleText, Score
 from rayrlhf.rewards.calls import CallError
+from rayrlhf.rewards.secrets import is_secret_name
 
 KILL_DELAY_S = 1.0
 """What a process that awaits many calls has over `timeout_s`, to say itself which of them were late."""
+
+GARBLED = "the process answered something other than scores: it must not write to the descriptors that it inherits"
+MAX_MESSAGE_BYTES = 1 << 28
+PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -36,13 +46,15 @@ class ChildSetup:
     mode: Literal["single", "batch", "group"]
     """What a call of the function is given: one sample, several, or all of one prompt."""
     timeout_s: float
+    memory_gib: float | None = None
 
 
 class Child:
     """One process, replaced whenever it dies; used by one thread at a time, and closed by any."""
 
-    def __init__(self, setup: ChildSetup, start_s: float) -> None:
-        self._setup, self._start_s = setup, start_s
+    def __init__(self, setup: ChildSetup, start_s: float, variables: Sequence[str] = ()) -> None:
+        """variables: names of environment variables that it gets though they look like secrets."""
+        self._setup, self._start_s, self._variables = setup, start_s, variables
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._awaits = False
@@ -64,11 +76,11 @@ class Child:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.PIPE,  # never written to: the child ends when it closes, so when we die
                 start_new_session=True,  # so that what the function itself starts can be killed with it
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                env=_environment(self._variables),
             )
         self._connection = ours
         try:
-            hello = self._ask(vars(self._setup), self._start_s)
+            hello = self._ask(asdict(self._setup), self._start_s)
         except CallError as error:
             raise RewardError(
                 f"reward.source.path {self._setup.path!r}: importing the function failed: {error.score.reason}; "
@@ -89,18 +101,30 @@ class Child:
                 raise CallError("a new process could not load the function", str(error)) from None
         rows = [{name: getattr(sample, name) for name in child.FIELDS} | dict(sample.columns) for sample in samples]
         answer = self._ask(rows, self._setup.timeout_s, KILL_DELAY_S if self._awaits else 0.0)
-        return [Score(**result) for result in answer["results"]]
+        try:
+            results = [Score(**result) for result in answer["results"]]
+        except (KeyError, TypeError):
+            results = []
+        if len(results) != len(samples):
+            self.kill()
+            raise CallError(GARBLED)
+        return results
 
     def _ask(self, message: Any, limit_s: float, delay_s: float = 0.0) -> dict[str, Any]:
         assert self._connection is not None
         try:
             self._connection.send(message)
-            if not self._connection.poll(limit_s + delay_s):
-                self.kill()
-                raise CallError(f"timed out after {limit_s:g} s")
-            answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
+            answer = json.loads(_received(self._connection.fileno(), time.monotonic() + limit_s + delay_s))
+        except TimeoutError:
+            self.kill()
+            raise CallError(f"timed out after {limit_s:g} s") from None
         except (EOFError, OSError):
             raise CallError(self._cause_of_death()) from None
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            self.kill()
+            raise CallError(GARBLED)
         return answer
 
     def _cause_of_death(self) -> str:
@@ -120,8 +144,7 @@ class Child:
         with self._lock:
             if self._process is None or self._connection is None:
                 return
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            _kill_tree(self._process.pid)
             self._process.wait()
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -133,5 +156,45 @@ class Child:
         with self._lock:
             self._closed = True
             if self._process is not None and self._process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                _kill_tree(self._process.pid)
+
+
+def _environment(variables: Sequence[str]) -> dict[str, str]:
+    """Ours, without what looks like a secret and is not among `variables`."""
+    kept = {name: value for name, value in os.environ.items() if name in variables or not is_secret_name(name)}
+    return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+
+def _received(descriptor: int, until: float) -> bytes:
+    """The next message of a `Connection`, whole. Raises TimeoutError once `time.monotonic()` says `until`, whatever
+    part of the message is there: it comes from where someone else's code runs."""
+    (size,) = struct.unpack("!i", _exactly(descriptor, 4, until))
+    if size == -1:
+        (size,) = struct.unpack("!Q", _exactly(descriptor, 8, until))
+    if not 0 <= size <= MAX_MESSAGE_BYTES:
+        raise ValueError(f"a message of {size} bytes")
+    return _exactly(descriptor, size, until)
+
+
+def _exactly(descriptor: int, size: int, until: float) -> bytes:
+    data, arrivals = bytearray(), select.poll()
+    arrivals.register(descriptor, select.POLLIN)
+    while len(data) < size:
+        if not arrivals.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise TimeoutError
+        piece = os.read(descriptor, min(size - len(data), PIECE_BYTES))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+def _kill_tree(pid: int) -> None:
+    """SIGKILL to a process, its group, and what it started that left the group."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        started = psutil.Process(pid).children(recursive=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()

@@ -42,6 +42,11 @@ class FunctionReward(TextReward, CallConfig):
     compares: bool = False
     """The function is called once per prompt: `response` and `finished` are lists, all else is the prompt's. It returns
     a number for each response; without one for each, all of the prompt's responses are rejected."""
+    environment: tuple[str, ...] = ()
+    """Names of environment variables that the function needs although they look like secrets, such as `OPENAI_API_KEY`:
+    its processes get no others of that kind."""
+    memory_gib: PositiveFloat | None = None
+    """Memory that each process may use: beyond it the function gets a MemoryError."""
     start_s: PositiveFloat = 60.0
     """For a process to start and to import the function, before `timeout_s` of its first call begins.
 
@@ -81,11 +86,11 @@ class FunctionJudge(TextJudge):
         mode: Literal["single", "batch", "group"] = (
             "group" if config.compares else "batch" if config.batched else "single"
         )
-        setup = ChildSetup(config.path, config.arguments, tuple(columns), mode, config.timeout_s)
-        first = Child(setup, config.start_s)
+        setup = ChildSetup(config.path, config.arguments, tuple(columns), mode, config.timeout_s, config.memory_gib)
+        first = Child(setup, config.start_s, config.environment)
         awaits_together = first.start()
         num_children = 1 if awaits_together else config.max_concurrency
-        self._children = [first, *(Child(setup, config.start_s) for _ in range(num_children - 1))]
+        self._children = [first, *(Child(setup, config.start_s, config.environment) for _ in range(num_children - 1))]
         # Last in, first out: with few calls, few processes are started.
         self._idle: LifoQueue[Child] = LifoQueue()
         for child in reversed(self._children):

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+import regex
+from pydantic import (
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from rayrlhf.config import Config
 from rayrlhf.rewards.base import SampleText, Score
@@ -19,15 +29,24 @@ from rayrlhf.rewards.text import TextJudge, TextReward
 ROWS_AT_ONCE = 1024
 NO_GOLD_ANSWER = "the row has no gold answer"
 
-FORMATS = {
-    "think": re.compile(r"\s*<think>(?:(?!</?think>).)*</think>(?:(?!</?think>).)*\S\s*", re.DOTALL),
-    "think_answer": re.compile(
-        r"\s*<think>(?:(?!</?think>).)*</think>\s*<answer>(?:(?!</?answer>).)*</answer>\s*", re.DOTALL
-    ),
-    "boxed": re.compile(r".*\\boxed\{(?=\s*[^\s}])[^\n]*\}[^\n]*\s*", re.DOTALL),
-    "hashes": re.compile(r"(?:(?!####).)*\n?#### ?\S[^\n]*\s*", re.DOTALL),
+THINK = re.compile(r"<think>(?:(?!</?think>).)*</think>(?:(?!</?think>).)+", re.DOTALL)
+THINK_ANSWER = re.compile(r"<think>(?:(?!</?think>).)*</think>\s*<answer>(?:(?!</?answer>).)*</answer>", re.DOTALL)
+HASHES = re.compile(r"(?:(?!####).)*#### ?\S[^\n]*", re.DOTALL)
+BOXED = re.compile(r"\\boxed\{\s*[^\s}]")
+
+
+def _is_boxed(text: str) -> bool:
+    line = text.rpartition("\n")[2]
+    return BOXED.search(line[: max(0, line.rfind("}"))]) is not None
+
+
+FORMATS: dict[str, Callable[[str], object]] = {
+    "think": THINK.fullmatch,
+    "think_answer": THINK_ANSWER.fullmatch,
+    "boxed": _is_boxed,
+    "hashes": HASHES.fullmatch,
 }
-"""What the whole response must match."""
+"""Whether a response without white space around it has the format. Their time grows with its length, not faster."""
 
 
 class CannotJudge(Exception):
@@ -47,27 +66,34 @@ class BaseRule(Config):
 
 
 class RegexRule(BaseRule):
-    """1 where the pattern is found, else 0.
-
-    Patterns run in the worker itself: one that needs exponential time on some text, such as `(a+)+$`, stops the run.
-    """
+    """1 where the pattern is found, else 0. Rows on which it takes longer than `timeout_s` are rejected."""
 
     kind: Literal["regex"] = "regex"
     pattern: str
     """Python's syntax; `(?s)`, `(?m)` and `(?i)` at its start set flags."""
     on: Literal["response", "prompt"] = "response"
+    timeout_s: PositiveFloat = 1.0
+    """For one row. Some patterns, such as `(a+)+$`, need exponential time on some texts."""
 
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
         try:
             re.compile(pattern)
-        except re.error as error:
+            regex.compile(pattern)
+        except (re.error, regex.error) as error:
             raise ValueError(f"no regular expression: {error}") from None
         return pattern
 
     def score(self, sample: SampleText) -> float:
-        return float(re.search(self.pattern, sample.response if self.on == "response" else sample.prompt) is not None)
+        text = sample.response if self.on == "response" else sample.prompt
+        try:  # unlike `re`, it can be stopped, and holds no lock meanwhile
+            found = regex.search(self.pattern, text, timeout=self.timeout_s, concurrent=True)
+        except TimeoutError:
+            raise CannotJudge(
+                f"the pattern of rule {self.name or self.kind!r} took over {self.timeout_s:g} s"
+            ) from None
+        return float(found is not None)
 
 
 class ExactRule(BaseRule):
@@ -143,7 +169,7 @@ class FormatRule(BaseRule):
     format: Literal["think", "think_answer", "boxed", "hashes"]
 
     def score(self, sample: SampleText) -> float:
-        return float(FORMATS[self.format].fullmatch(sample.response) is not None)
+        return float(bool(FORMATS[self.format](sample.response.strip())))
 
 
 Rule = Annotated[RegexRule | ExactRule | NumericRule | LengthRule | FormatRule, Field(discriminator="kind")]

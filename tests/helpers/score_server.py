@@ -36,7 +36,12 @@ class Server:
                 with contextlib.suppress(ConnectionError):  # whoever asked has given up
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(body)))
+                    if server.retry_after is not None:
+                        self.send_header("Retry-After", server.retry_after)
                     self.end_headers()
+                    if server.seconds_per_byte is None:
+                        self.wfile.write(body)
+                        return
                     for byte in body:
                         self.wfile.write(bytes([byte]))
                         self.wfile.flush()
@@ -45,7 +50,9 @@ class Server:
             def log_message(self, *args: Any) -> None:
                 """Nothing on the terminal."""
 
-        self.seconds_per_byte = 0.0
+        self.seconds_per_byte: float | None = 0.0
+        """None writes an answer at once."""
+        self.retry_after: str | None = None
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/score"

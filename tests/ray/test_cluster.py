@@ -17,6 +17,7 @@ import pytest
 import ray
 
 from rayrlhf.cluster import connection, local, ray_auth
+from rayrlhf.cluster.processes import ProcessId
 
 pytestmark = pytest.mark.ray
 
@@ -123,12 +124,12 @@ def up(folder: Path, surroundings: None) -> Iterator[Up]:
 def open_cluster(folder: Path, surroundings: None) -> Iterator[str]:
     """A cluster of somebody else: plain `ray start --head` of a user without a token."""
     (port, dashboard_port) = free_ports(2)
-    command = local._start_command(port, dashboard_port, 1, None, folder / "theirs")
+    command = local._start_command(port, dashboard_port, 1, None, folder / "theirs", "127.0.0.1")
     env = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_TOKEN_PATH"}
     env |= {"HOME": str(folder / "nobody"), "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     with (folder / "theirs.log").open("w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    address = f"{connection.services.get_node_ip_address()}:{port}"
+    address = f"127.0.0.1:{port}"
     # Its raylet registers last, and ray.init needs it.
     wait_until(lambda: "block forever" in (folder / "theirs.log").read_text())
     yield address
@@ -155,6 +156,46 @@ def test_a_port_in_use_is_named_with_its_option():
             local.up(port=free_ports(1)[0], dashboard_port=port)
 
 
+def test_a_folder_that_somebody_else_may_have_prepared_is_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    ports = dict(zip(("port", "dashboard_port"), free_ports(2), strict=True))
+    prepared = tmp_path / f"rayrlhf-{os.getuid()}"
+    prepared.mkdir()
+    prepared.chmod(0o777)
+    with pytest.raises(local.ClusterError, match="may be written into by other users; remove it, or set RAY_TMPDIR"):
+        local.up(**ports)
+    prepared.rmdir()
+    prepared.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(local.ClusterError, match="is a link"):
+        local.up(**ports)
+    prepared.unlink()
+    (prepared / str(ports["port"])).mkdir(parents=True, mode=0o700)
+    prepared.chmod(0o700)
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    log = prepared / str(ports["port"]) / f"ray-start-{ports['port']}.log"
+    log.symlink_to(precious)
+    with pytest.raises(local.ClusterError, match=r"ray-start-.*\.log: cannot write it"):
+        local.up(**ports)
+    assert precious.read_text() == "precious"
+
+
+def test_an_empty_token_file_becomes_one_that_only_this_user_reads(tmp_path: Path, monkeypatch):
+    token = tmp_path / "token"
+    token.touch(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    assert ray_auth.ensure_token() == token.read_text()
+    assert token.stat().st_mode & 0o077 == 0
+
+
+def test_a_token_is_in_nothing_that_is_shown(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "cluster-secret")
+    cluster = connection.LocalCluster("127.0.0.1:1", "http://127.0.0.1:2", "", "", "", ProcessId(1, 0.0), ())
+    monkeypatch.setattr(connection, "running", lambda: cluster)
+    assert "cluster-secret" not in str(connection.client_environment())
+
+
 def test_a_dashboard_url_as_ray_address_is_explained(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
     with pytest.raises(local.ClusterError, match="RAY_API_SERVER_ADDRESS"):
@@ -166,6 +207,10 @@ def test_up_makes_a_token_that_only_this_user_reads_and_up_again_reuses_the_clus
     said: list[str] = []
     assert local.up(port=up.port, say=said.append) == up.record
     assert "already up" in said[0]
+
+
+def test_a_cluster_of_one_machine_is_reached_under_an_address_that_no_other_machine_has(up: Up):
+    assert up.record.address == f"127.0.0.1:{up.port}"
 
 
 def test_connect_finds_the_recorded_cluster_and_authenticates(up: Up):

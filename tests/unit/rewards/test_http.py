@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from score_server import Server, good_scores
 
-from rayrlhf.config import ConfigError
+from rayrlhf.config import ConfigError, parse_config
 from rayrlhf.rewards import HttpReward, SampleText
 
 GOOD, BAD = SampleText("q", "good", "a", True), SampleText("q", "bad", None, True)
@@ -59,7 +59,7 @@ def test_a_header_whose_variable_is_not_set_is_refused_by_name(monkeypatch):
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [
-        (500, b"overloaded", "HTTP 500"),
+        (400, b"too long", "HTTP 400"),
         (422, b"no such field", "HTTP 422"),
         (200, b"<html>", "the answer is not JSON"),
         (200, b"[1, 1, 1, 1]", 'the answer has no list "scores"'),
@@ -140,3 +140,91 @@ def test_columns_of_the_data_are_sent_by_name(server):
     rows = [SampleText("q", "good", "a", True, {"category": kind, "keys": [1, None]}) for kind in ("art", None)]
     HttpReward(url=server.url).start(["category", "keys"]).judge(rows)
     assert server.asked[0]["columns"] == {"category": ["art", None], "keys": [[1, None], [1, None]]}
+
+
+def test_a_refusal_of_the_server_itself_is_not_split_into_a_request_for_each_row(server):
+    for status in (429, 500, 503):
+        server.asked.clear()
+        server.answer = lambda content, status=status: (status, b"")
+        assert {result.reason for result in judge(server, ROWS, num_retries=1)} == {f"HTTP {status}"}
+        assert len(server.asked) == 2
+
+
+def test_late_answers_are_not_split_either(server):
+    ended = threading.Event()
+    server.answer = lambda content: (200, str(ended.wait(30)).encode())
+    assert {result.reason for result in judge(server, ROWS, timeout_s=0.3)} == {"timed out after 0.3 s"}
+    assert len(server.asked) == 1
+    ended.set()
+
+
+def test_a_server_that_is_down_is_asked_by_one_request_at_a_time(server):
+    server.answer = lambda content: (503, b"") if len(server.asked) < 8 else good_scores(content)
+    judged = judge(server, ROWS * 4, batch_size=1, max_concurrency=2, num_retries=8, backoff_s=0.01)
+    assert [result.value for result in judged] == [4.0, 3.0, 4.0, 4.0] * 4
+    assert len(server.asked) == 16 + 7
+
+
+def test_a_server_that_stays_down_costs_its_patience_and_not_a_wait_for_each_row(server):
+    server.answer = lambda content: (503, b"")
+    started = time.monotonic()
+    judged = judge(server, ROWS * 50, batch_size=1, num_retries=3, backoff_s=0.2, patience_s=1.0)
+    assert {result.reason for result in judged} <= {"HTTP 503", "the service is down"}
+    assert {result.value for result in judged} == {None}
+    assert time.monotonic() - started < 60 and len(server.asked) < 100
+
+
+def test_the_server_says_how_long_to_wait(server):
+    server.retry_after = "1"
+    server.answer = lambda content: (429, b"") if len(server.asked) == 1 else good_scores(content)
+    started = time.monotonic()
+    assert judge(server, [GOOD], num_retries=1)[0].value == 4.0
+    assert time.monotonic() - started >= 1
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"scores": ' * 100_000])
+def test_an_answer_nested_too_deeply_is_a_rejection(server, body):
+    server.seconds_per_byte = None
+    server.answer = lambda content: (200, body)
+    assert judge(server, [GOOD])[0].reason == "the answer is not JSON"
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(server, monkeypatch):
+    monkeypatch.setattr("rayrlhf.rewards.http.MAX_ANSWER_BYTES", 100_000)
+    server.seconds_per_byte = None
+    server.answer = lambda content: (200, b" " * 1_000_000)
+    assert judge(server, [GOOD])[0].reason == "the answer is longer than 100000 bytes"
+
+
+def test_a_secret_is_never_in_a_message(server, monkeypatch):
+    server.answer = lambda content: (401, b"not accepted: " + server.headers[-1]["Authorization"].encode())
+    monkeypatch.setenv("MY_KEY", "Bearer sk-SECRET\n")  # as a file has it
+    (judged,) = judge(server, [GOOD], headers={"Authorization": "env:MY_KEY"})
+    assert judged.trace == "not accepted: ***"
+    monkeypatch.setenv("MY_KEY", "Bearer sk-\nSECRET")
+    with pytest.raises(ConfigError, match="the value of MY_KEY is empty, or has a line break") as error:
+        judge(server, [GOOD], headers={"Authorization": "env:MY_KEY"})
+    assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"headers": {"Authorization": "Bearer sk-SECRET"}},
+        {"headers": {"X-API-Key": "SECRET"}},
+        {"url": "https://user:SECRET@host/score"},
+        {"url": "https://host/score?api_key=SECRET"},
+    ],
+)
+def test_a_secret_that_is_written_out_is_refused_without_showing_it(settings):
+    with pytest.raises(ConfigError, match=r"would lie in the run's config\.yaml: set an environment variable") as error:
+        parse_config(HttpReward, {"url": "http://127.0.0.1"} | settings, source="reward.yaml")
+    assert "SECRET" not in str(error.value)
+
+
+def test_a_url_may_come_from_the_environment(server, monkeypatch):
+    monkeypatch.setenv("SCORES", f"{server.url}?key=secret")
+    assert HttpReward(url="env:SCORES").start().judge([GOOD])[0].value == 4.0
+    monkeypatch.setenv("SCORES", "host")
+    with pytest.raises(ConfigError, match="the value of SCORES must begin with http"):
+        HttpReward(url="env:SCORES").start()

@@ -181,3 +181,24 @@ def test_every_solution_of_gsm8k_gets_1_and_another_rows_solution_gets_what_its_
     # The oracle: GSM8K's numbers are whole or decimal, with commas and nothing else.
     numbers = [float(answer.rsplit("####", 1)[1].replace(",", "")) for answer in answers]
     assert [result.value for result in shifted] == [float(a == b) for a, b in itertools.pairwise(numbers)]
+
+
+@pytest.mark.parametrize(
+    ("format", "response"),
+    [
+        ("boxed", "\\boxed{1}" * 20_000 + "\nso"),
+        ("boxed", "\\boxed{x" + "}" * 100_000 + "\nso"),
+        ("think", "<think>a</think>" + " " * 100_000 + "<think>"),
+        ("think_answer", "<think></think>" + " " * 100_000 + "<answer>" * 10_000),
+        ("hashes", "####3" + " " * 100_000 + "\nx"),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_a_format_is_decided_however_long_a_response_nearly_has_it(format, response):
+    assert FormatRule(format=format).score(sample(response)) == 0.0
+
+
+def test_a_pattern_that_takes_too_long_rejects_the_row():
+    rule = {"kind": "regex", "pattern": "(a|aa)+$", "timeout_s": 0.2, "name": "tail"}
+    (result,) = RulesReward(rules=[rule]).start().judge([sample("a" * 60 + "b")])
+    assert (result.value, result.reason) == (None, "the pattern of rule 'tail' took over 0.2 s")

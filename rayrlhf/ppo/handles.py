@@ -179,9 +179,8 @@ class Learners:
         of_policy = [StepReport.merge(self._wait(reports, "policy update")) for reports in policy]
         of_critic = [StepReport.merge(self._wait(reports, "critic update")) for reports in critic]
         metrics = _average(of_policy) | _average(of_critic)
-        if of_policy:
-            metrics["policy/first_ratio_mean"] = of_policy[0]["policy/ratio_mean"]
-        return metrics
+        ratios = [update["policy/ratio_mean"] for update in of_policy if "policy/ratio_mean" in update]
+        return metrics | {"policy/first_ratio_mean": ratio for ratio in ratios[:1]}
 
     def save(self, folder: str) -> None:
         """The trained models as Hugging Face folders below `folder`."""

@@ -49,10 +49,14 @@ class _Learner:
         self.trainer.reshard()
         return share
 
-    def _update(self, batch: TrainBatch, rows: np.ndarray, loss_of: LossOf, ptx: PtxMix | None = None) -> StepReport:
-        """One optimizer step on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside them."""
+    def _update(
+        self, batch: TrainBatch, rows: np.ndarray, size: StepSize, loss_of: LossOf, ptx: PtxMix | None = None
+    ) -> StepReport:
+        """One optimizer step of `size` on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside
+        them. Without any row there is none: an optimizer with momentum would move."""
         ranks, num_rollouts = self.trainer.ranks, len(rows)
-        size = batch.size_of(rows)
+        if not num_rollouts and ptx is None:
+            return StepReport()
         plan = self.trainer.plan(batch.rollouts.lengths[rows])
         ptx_rows = np.zeros(0, dtype=np.int64)
         if ptx is not None:
@@ -131,14 +135,15 @@ class PolicyLearner(_Learner):
         return self._forward(rollouts, row_pass)
 
     def update(self, batch: TrainBatch, rows: np.ndarray, temperature: float) -> StepReport:
-        """One optimizer step of the policy on the rollouts `rows`."""
+        """One optimizer step of the policy on those of the rollouts `rows` that have tokens to learn."""
+        learned = rows[batch.rollouts.response_lengths[rows] > 0]
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
             new = self.trainer.module(tokens, data.mask, temperature, with_entropy=True)
             return self._algorithm.policy_loss(new, data, size, batch.kl_coef)
 
-        report = self._update(batch, rows, loss_of, self._ptx)
-        if self._average is not None:
+        report = self._update(batch, learned, batch.size_of(rows), loss_of, self._ptx)
+        if self._average is not None and report.shared:
             self._average.update()
         return report
 
@@ -188,7 +193,7 @@ class CriticLearner(_Learner):
             assert data.value_mask is not None, "a critic learns from states"
             return self._algorithm.value_loss(self._values(tokens, data.value_mask), data, size)
 
-        return self._update(batch, rows, loss_of)
+        return self._update(batch, rows, batch.size_of(rows), loss_of)
 
     def _values(self, tokens: Tensor, states: Tensor) -> Tensor:
         """[b, t + 1]: the values of `states` ([b, t + 1] bool), one more than tokens."""

@@ -104,14 +104,14 @@ class PPO(Algorithm):
         return mask
 
     def _move_scores(self, rewards: Tensor, scored: ScoredRollouts, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(rewards, states) with the scores of all but the longest responses one state later."""
+        """(rewards, states) with the scores of all but the longest responses one state later; those of steps stay."""
         last = scored.last_token
         response_lengths = scored.rollouts.response_lengths
         later = response_lengths < response_lengths.max()
         if self.eos_is_pad:
             later &= ~scored.rollouts.finished  # theirs stands on the eos, the last token
         rows = torch.from_numpy(np.flatnonzero(later))
-        scores = torch.from_numpy(self.final_scores(scored))[rows]
+        scores = self.last_rewards(scored)[rows]
         rewards, states = rewards.clone(), states.clone()
         rewards[rows, last[rows]] -= scores
         rewards[rows, last[rows] + 1] += scores

@@ -148,6 +148,7 @@ class Credit:
             rollouts=collected.rollouts,
             scores=scores,
             kept=before,
+            num_generations=self._config.num_generations,
             tolerance=tolerance,
             max_groups=max_groups,
         )
@@ -179,8 +180,8 @@ class Learners:
         of_policy = [StepReport.merge(self._wait(reports, "policy update")) for reports in policy]
         of_critic = [StepReport.merge(self._wait(reports, "critic update")) for reports in critic]
         metrics = _average(of_policy) | _average(of_critic)
-        ratios = [update["policy/ratio_mean"] for update in of_policy if "policy/ratio_mean" in update]
-        return metrics | {"policy/first_ratio_mean": ratio for ratio in ratios[:1]}
+        first = next((update for update in of_policy if "policy/ratio_mean" in update), None)
+        return metrics if first is None else metrics | {"policy/first_ratio_mean": first["policy/ratio_mean"]}
 
     def save(self, folder: str) -> None:
         """The trained models as Hugging Face folders below `folder`."""

@@ -14,6 +14,7 @@ from rayrlhf.algorithms import Algorithm
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
 from rayrlhf.functional import last_masked
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
+from rayrlhf.models.checkpoint import check_same_in_training
 from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.training.ema import WeightAverage
 from rayrlhf.training.forward import forward_rows, row_tensors
@@ -112,6 +113,7 @@ class PolicyLearner(_Learner):
     ) -> None:
         assert config.lora is not None or not sends_adapters, "there are adapters to send"
         policy = Policy.load(model, config.dtype, config.load_in_4bit, float32_head=float32_head)
+        check_same_in_training(policy.model, model)
         super().__init__(ModelTrainer(policy, config, total_steps, ranks), model)
         self._algorithm = algorithm
         self._ptx = ptx
@@ -171,6 +173,7 @@ class CriticLearner(_Learner):
         ranks: Ranks,
     ) -> None:
         scalar = ScalarModel.load(model, config.dtype, config.load_in_4bit)
+        check_same_in_training(scalar.model, model)
         self._offset = _fold_statistics(scalar) if normalize else 0.0
         super().__init__(ModelTrainer(scalar, config, total_steps, ranks), model)
         self._algorithm = algorithm

@@ -82,6 +82,48 @@ def test_a_pickled_checkpoint_is_read_by_its_names_too(reward_model):
     check_reward_model(str(reward_model))
 
 
+def test_a_checkpoint_of_before_torch_1_6_is_read_too(reward_model, make_rollouts):
+    rollouts = make_rollouts([(2, 3), (2, 2)])
+    wanted = RewardModelScorer(str(reward_model), "last", True, ScorerConfig(), Ranks()).score(rollouts).values
+    file = reward_model / "model.safetensors"
+    torch.save(load_file(file), reward_model / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    file.unlink()
+    check_reward_model(str(reward_model))
+    scorer = RewardModelScorer(str(reward_model), "last", True, ScorerConfig(), Ranks())
+    np.testing.assert_array_equal(scorer.score(rollouts).values, wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
+        ("model.safetensors", bytes(100)),
+        ("model.safetensors", None),  # cut off
+        ("pytorch_model.bin", b"version https://git-lfs.github.com/spec/v1\n"),
+        ("pytorch_model.bin", b"PK\x03\x04"),
+        ("pytorch_model.bin", b""),
+    ],
+)
+@pytest.mark.parametrize("load", [Policy.load, ScalarModel.load, check_reward_model])
+def test_a_weight_file_that_is_broken_is_named(reward_model, load, name, content):
+    whole = (reward_model / "model.safetensors").read_bytes()
+    (reward_model / "model.safetensors").unlink()
+    (reward_model / name).write_bytes(whole[:-1] if content is None else content)
+    with pytest.raises(ModelFolderError, match=rf"model '.*': {name} cannot be read \(.*git lfs pull"):
+        load(str(reward_model))
+
+
+def test_a_part_that_is_missing_is_named(reward_model):
+    weights = load_file(reward_model / "model.safetensors")
+    (reward_model / "model.safetensors").unlink()
+    torch.save({"score.weight": weights["score.weight"]}, reward_model / "pytorch_model-00001-of-00002.bin")
+    parts = {name: f"pytorch_model-0000{1 + (name != 'score.weight')}-of-00002.bin" for name in weights}
+    index = {"metadata": {}, "weight_map": parts}
+    (reward_model / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelFolderError, match=r"its weights cannot be read: .*pytorch_model-00002-of-00002\.bin"):
+        ScalarModel.load(str(reward_model))
+
+
 @pytest.mark.parametrize("load", [Policy.load, ScalarModel.load])
 def test_weights_that_are_missing_are_not_made_up(tiny_qwen2, tmp_path, load):
     folder = Path(shutil.copytree(tiny_qwen2, tmp_path / "model"))

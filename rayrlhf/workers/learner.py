@@ -19,6 +19,7 @@ from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.training.ema import WeightAverage
 from rayrlhf.training.forward import forward_rows, row_tensors
 from rayrlhf.training.model_trainer import ModelTrainer, StepReport, TrainingConfig
+from rayrlhf.training.offline_worker import seed_step
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.ptx import PtxMix
 from rayrlhf.types import Rollouts, RowShare, StepSize, TrainBatch
@@ -136,8 +137,14 @@ class PolicyLearner(_Learner):
 
         return self._forward(rollouts, row_pass)
 
-    def update(self, batch: TrainBatch, rows: np.ndarray, temperature: float) -> StepReport:
-        """One optimizer step of the policy on those of the rollouts `rows` that have tokens to learn."""
+    def update(
+        self, batch: TrainBatch, rows: np.ndarray, temperature: float, seed: tuple[int, ...] = (0,)
+    ) -> StepReport:
+        """One optimizer step of the policy on those of the rollouts `rows` that have tokens to learn.
+
+        seed: of the adapters' dropout, a different one for each step; ranks drop other units.
+        """
+        seed_step(*seed, self.trainer.ranks.rank)
         learned = rows[batch.rollouts.response_lengths[rows] > 0]
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
@@ -189,8 +196,9 @@ class CriticLearner(_Learner):
 
         return self._forward(rollouts, row_pass)
 
-    def update(self, batch: TrainBatch, rows: np.ndarray) -> StepReport:
-        """One optimizer step of the critic on the rollouts `rows`."""
+    def update(self, batch: TrainBatch, rows: np.ndarray, seed: tuple[int, ...] = (0,)) -> StepReport:
+        """One optimizer step of the critic on the rollouts `rows`; `seed` as for the policy."""
+        seed_step(*seed, self.trainer.ranks.rank)
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
             assert data.value_mask is not None, "a critic learns from states"

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from architectures import COMMON
 from safetensors.torch import load_file, save_file
 
 from rayrlhf.models import ModelFolderError, Policy, ScalarModel
 from rayrlhf.models.checkpoint import stored_shapes
 from rayrlhf.models.scalar import check_reward_model
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.roles.critic import CRITIC
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
 
@@ -122,6 +125,23 @@ def test_a_part_that_is_missing_is_named(reward_model):
     (reward_model / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelFolderError, match=r"its weights cannot be read: .*pytorch_model-00002-of-00002\.bin"):
         ScalarModel.load(str(reward_model))
+
+
+def test_a_type_that_can_have_no_scalar_head_is_refused_as_a_critic_before_anything_starts(tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("cohere", **COMMON)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "cohere")
+    rules = {"kind": "rules", "rules": [{"kind": "length", "max": 9}]}
+    run = PPOConfig(
+        **{"run": {"name": "x"}, "model": str(tmp_path / "cohere"), "data": {"train": ["prompts.jsonl"]}},
+        reward={"source": rules},
+    )
+    for refuse in (lambda: CRITIC.check(run), lambda: ScalarModel.load(run.model)):
+        with pytest.raises(
+            ModelFolderError, match=r"no sequence-classification model of type 'cohere'.*without a critic"
+        ):
+            refuse()
 
 
 @pytest.mark.parametrize("load", [Policy.load, ScalarModel.load])

@@ -210,19 +210,25 @@ class Algorithm(PolicyLoss):
     def token_rewards(self, scored: ScoredRollouts, mask: Tensor, kl_coef: float) -> Tensor:
         """[B, T]: the score on the last trained token, less what steps earned, which stands where they end; and, if the
         penalty is a reward, −kl_coef · KL on every token."""
-        rewards = torch.zeros(mask.shape, dtype=torch.from_numpy(scored.old_logprobs[:0].copy()).dtype)
+        rewards = self.step_rewards(scored)
         if self.kl_in == "reward" and scored.log_ratio is not None:
             kl = self.token_kl(scored.log_ratio)
             if self.kl_reduction == "mean":
                 kl = kl / mask.sum(1, keepdim=True)
-            rewards -= kl_coef * torch.where(mask, kl, 0.0)
-        on_last = torch.from_numpy(self.final_scores(scored))
-        if scored.step_scores is not None:
-            of_steps = torch.where(mask, torch.from_numpy(scored.step_scores / scored.moments[1]), 0.0).to(rewards)
-            rewards += of_steps
-            on_last = on_last - of_steps.sum(1)
-        rewards[torch.arange(len(scored.rollouts)), scored.last_token] += on_last
+            rewards = rewards - kl_coef * torch.where(mask, kl, 0.0)
+        rewards[torch.arange(len(scored.rollouts)), scored.last_token] += self.last_rewards(scored)
         return rewards
+
+    def step_rewards(self, scored: ScoredRollouts) -> Tensor:
+        """[B, T]: what single steps earned, in the units of the final scores, at the tokens that end them."""
+        if scored.step_scores is None:
+            return torch.from_numpy(np.zeros_like(scored.old_logprobs))
+        of_steps = torch.from_numpy((scored.step_scores / scored.moments[1]).astype(scored.old_logprobs.dtype))
+        return torch.where(scored.mask, of_steps, 0.0)
+
+    def last_rewards(self, scored: ScoredRollouts) -> Tensor:
+        """[B]: what of the final scores no step earned."""
+        return torch.from_numpy(self.final_scores(scored)) - self.step_rewards(scored).sum(1)
 
     def final_scores(self, scored: ScoredRollouts) -> FloatArray:
         """[B]: scores after normalization, clipping and penalties."""

@@ -29,5 +29,6 @@ class RunningMoments:
 
     @property
     def deviation(self) -> float:
-        """The unbiased standard deviation, at least 1e-8."""
-        return max((self.squares / max(1, self.count - 1)) ** 0.5, 1e-8)
+        """The unbiased standard deviation; 1 while all scores are the same, so that dividing by it changes nothing."""
+        deviation = (self.squares / max(1, self.count - 1)) ** 0.5
+        return float(deviation) if deviation > 1e-8 else 1.0

@@ -36,7 +36,8 @@ class PPO(Algorithm):
     """α of λ = 1 − 1 / (α · tokens of the response) in the policy's advantages, in place of `lam`, so that a score
     reaches the first tokens of long responses too (VAPO; Yue et al. 2025, section 4.2; they took 0.05)."""
     critic_lam: Annotated[float, Field(ge=0, le=1)] | None = None
-    """λ of the critic's returns, if it is another one than the policy's (decoupled GAE; Yuan et al. 2025; 1 there)."""
+    """λ of the critic's returns (decoupled GAE; Yuan et al. 2025). Null is the policy's, or 1, as in VAPO, where that
+    follows the length: returns of short responses would be nothing but the next value."""
     score_on: Literal["last_token", "next_state"] = "last_token"
     """Where the score stands. `next_state` is one later, on the state after the response, whose value then counts too;
     the step's longest responses have no such state and get it on their last token (TRL, DeepSpeed-Chat)."""
@@ -65,6 +66,15 @@ class PPO(Algorithm):
             )
         return self
 
+    @model_validator(mode="after")
+    def _lam_is_of_gae(self) -> Self:
+        given = [name for name in ("length_adaptive_lam", "critic_lam") if getattr(self, name) is not None]
+        if self.advantage == "sequence" and given:
+            raise ValueError(
+                f"{given[0]} is a λ of GAE, and advantage 'sequence' has none: set advantage=gae, or {given[0]}=null"
+            )
+        return self
+
     @property
     def first_policy_step(self) -> int:
         return self.critic_warmup_steps
@@ -84,8 +94,9 @@ class PPO(Algorithm):
         values = torch.where(states, torch.from_numpy(scored.values.copy()), 0.0)
         lam = self.lam if self.length_adaptive_lam is None else self._lam_of(mask).to(values.dtype)
         advantages, returns = gae(rewards, values, states, self.gamma, lam)
-        if self.critic_lam is not None:
-            returns = gae(rewards, values, states, self.gamma, self.critic_lam)[1]
+        critic_lam = 1.0 if self.critic_lam is None and self.length_adaptive_lam is not None else self.critic_lam
+        if critic_lam is not None:
+            returns = gae(rewards, values, states, self.gamma, critic_lam)[1]
         advantages = advantages[:, :-1]
         if self.whiten_advantages:
             advantages = self.whiten(advantages, loss_mask)
@@ -104,14 +115,14 @@ class PPO(Algorithm):
         return mask
 
     def _move_scores(self, rewards: Tensor, scored: ScoredRollouts, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(rewards, states) with the scores of all but the longest responses one state later."""
+        """(rewards, states) with the scores of all but the longest responses one state later; those of steps stay."""
         last = scored.last_token
         response_lengths = scored.rollouts.response_lengths
         later = response_lengths < response_lengths.max()
         if self.eos_is_pad:
             later &= ~scored.rollouts.finished  # theirs stands on the eos, the last token
         rows = torch.from_numpy(np.flatnonzero(later))
-        scores = torch.from_numpy(self.final_scores(scored))[rows]
+        scores = self.last_rewards(scored)[rows]
         rewards, states = rewards.clone(), states.clone()
         rewards[rows, last[rows]] -= scores
         rewards[rows, last[rows] + 1] += scores

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
-from rayrlhf.models.folder import WEIGHT_FILES, ModelFolderError
+from rayrlhf.models.folder import WEIGHT_FILES, ModelFolderError, first_line
 from rayrlhf.models.quantized import loading
+
+PROBE_TOKENS = 12
 
 
 def load_model(
@@ -29,9 +33,18 @@ def load_model(
     log line: here only weights that begin with one of `may_lack` may be missing. Raises ModelFolderError for others,
     and for weights of another shape. dropout: keep the model's own; by default it has none, in training either.
     """
-    model, found = auto_class.from_pretrained(
-        folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **settings, **loading(load_in_4bit)
-    )
+    stored_shapes(folder)
+    try:
+        model, found = auto_class.from_pretrained(
+            folder,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **settings,
+            **loading(load_in_4bit),
+        )
+    except OSError as error:  # a part that the index names, or all of a hub name
+        raise ModelFolderError(f"model {folder!r}: its weights cannot be read: {error}") from None
     lacking = sorted(found["missing_keys"])
     unknown = [name for name in lacking if not name.startswith(tuple(may_lack))]
     if unknown:
@@ -69,6 +82,32 @@ def without_dropout(model: nn.Module) -> None:
             module.config = configs[id(config)]
 
 
+@torch.no_grad()
+def check_same_in_training(model: Any, name: str) -> None:
+    """Raises ModelFolderError if the Hugging Face model `name` computes other states in training than in evaluation,
+    as one does whose router adds noise: each ratio of new to old probabilities would have that noise in it."""
+    was_training = model.training
+    tokens = probe_tokens(model)
+    trained, evaluated = (
+        model.train(mode).base_model(input_ids=tokens, use_cache=False)[0].float() for mode in (True, False)
+    )
+    model.train(was_training)
+    if (trained - evaluated).abs().max() <= 2 * torch.finfo(model.dtype).eps * evaluated.abs().max():
+        return
+    noise = [key for key, value in vars(model.config).items() if value and ("jitter" in key or "noise" in key)]
+    fix = f"set {', '.join(noise)} to 0 in its config.json" if noise else "train a model of another type"
+    raise ModelFolderError(
+        f"model {name!r}: a {type(model).__name__} computes something else in training than in evaluation, without "
+        f"dropout too, so no ratio of its probabilities would be right: {fix}"
+    )
+
+
+def probe_tokens(model: Any) -> torch.Tensor:
+    """A row of tokens from all over the vocabulary, to try a model with: [1, PROBE_TOKENS]."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    return torch.linspace(0, vocabulary - 1, PROBE_TOKENS, device=model.device).long().unsqueeze(0)
+
+
 def _set_rates_to_zero(owner: Any) -> None:
     for name, value in vars(owner).items():
         if "drop" in name and isinstance(value, float):
@@ -76,18 +115,33 @@ def _set_rates_to_zero(owner: Any) -> None:
 
 
 def stored_shapes(folder: str) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor in the weight files of a folder; only their headers are read."""
-    from safetensors import safe_open
+    """Shape of each tensor in the weight files of a folder; only their headers are read where a file has one.
+
+    Raises ModelFolderError for a file that cannot be read.
+    """
+    from safetensors import SafetensorError
 
     shapes: dict[str, tuple[int, ...]] = {}
     for pattern in WEIGHT_FILES:
         for file in sorted(Path(folder).glob(pattern)):
-            if file.suffix == ".safetensors":
-                with safe_open(file, framework="pt") as tensors:
-                    shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-            else:
-                tensors = torch.load(file, map_location="meta", weights_only=True, mmap=True)
-                shapes |= {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            try:
+                shapes |= _shapes_in(file)
+            except (OSError, EOFError, RuntimeError, SafetensorError, UnpicklingError) as error:
+                raise ModelFolderError(
+                    f"model {folder!r}: {file.name} cannot be read ({first_line(error)}): copy the file again; a small "
+                    "one may be a Git LFS pointer, which `git lfs pull` replaces"
+                ) from None
         if shapes:
             break
     return shapes
+
+
+def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import safe_open
+
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    is_archive = zipfile.is_zipfile(file)  # before torch 1.6 files were pickles, which cannot be mapped
+    tensors = torch.load(file, map_location="meta", weights_only=True, mmap=is_archive)
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}

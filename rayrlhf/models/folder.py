@@ -44,7 +44,7 @@ def read_model_config(model: str) -> Any:
         return AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         missing = "no such folder, and as a hub name it" if is_hub_name(model) else "its configuration"
-        raise ModelFolderError(f"model {model!r}: {missing} cannot be read: {_first_line(error)}") from None
+        raise ModelFolderError(f"model {model!r}: {missing} cannot be read: {first_line(error)}") from None
 
 
 def skeleton(model: str) -> Any:
@@ -75,7 +75,7 @@ def load_tokenizer(model: str, for_model: str | None = None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelFolderError(f"model {model!r}: its tokenizer cannot be read: {_first_line(error)}") from None
+        raise ModelFolderError(f"model {model!r}: its tokenizer cannot be read: {first_line(error)}") from None
     _check_same_as_stored(model, tokenizer)
     if tokenizer.eos_token_id is None:
         raise ModelFolderError(f"model {model!r}: its tokenizer has no eos token, so no response could ever end")
@@ -120,5 +120,6 @@ def check_same_vocabulary(first: str, second: str) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of its message, or its type."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from rayrlhf.functional import TokenLogprobs, chunked_token_logprobs
-from rayrlhf.models.checkpoint import load_model
+from rayrlhf.models.checkpoint import load_model, probe_tokens
 from rayrlhf.models.folder import ModelFolderError
 from rayrlhf.models.lora import adapter_tensors, merged, save_adapter
 from rayrlhf.models.quantized import writable
 
 LOGITS_CHUNK_ROWS = 1024
 """Positions whose [rows, vocabulary] logits exist at the same time."""
-PROBE_TOKENS = 12
-"""Tokens that a loaded model's log-probabilities are compared on."""
-PROBE_ROUNDING = 32.0
-"""Rounding errors of the largest logit that the two may differ by."""
+PROBE_ROUNDING = {torch.float32: 32.0}
+"""Rounding errors of the largest logit that a loaded model's two log-probabilities may differ by; 2 in lower precision,
+where both round the same sums."""
 
 
 class Policy(nn.Module):
@@ -164,8 +163,7 @@ def check_logprobs(policy: Policy, name: str) -> None:
     """Raises ModelFolderError unless `policy` gives a row of tokens the log-probabilities that transformers' whole
     forward pass gives them, to rounding."""
     model = policy.model
-    vocabulary = model.get_input_embeddings().num_embeddings
-    tokens = torch.linspace(0, vocabulary - 1, PROBE_TOKENS, device=model.device).long().unsqueeze(0)
+    tokens = probe_tokens(model)
     mask = torch.ones_like(tokens, dtype=torch.bool)
     mask[:, 0] = False
     try:
@@ -178,7 +176,9 @@ def check_logprobs(policy: Policy, name: str) -> None:
         ) from error
     theirs = torch.log_softmax(logits[:, :-1], -1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
     gap = float((ours - theirs).abs().max())
-    if not gap <= PROBE_ROUNDING * torch.finfo(model.dtype).eps * max(1.0, float(logits.abs().max())):
+    if not gap <= PROBE_ROUNDING.get(model.dtype, 2.0) * torch.finfo(model.dtype).eps * max(
+        1.0, float(logits.abs().max())
+    ):
         raise ModelFolderError(
             f"model {name!r}: log-probabilities of a {type(model).__name__} would be wrong by {gap:.3g} nats; "
             "docs/models.md lists the architectures that are right"

@@ -54,6 +54,7 @@ class ScalarModel(nn.Module):
         """
         from transformers import AutoModelForSequenceClassification
 
+        check_scalar_type(folder)
         model, lacking = load_model(
             AutoModelForSequenceClassification,
             folder,
@@ -106,17 +107,22 @@ class ScalarModel(nn.Module):
         save_folder(self.model, folder, tokenizer, state_dict)
 
 
-def check_reward_model(model: str) -> None:
-    """Raises ModelFolderError unless `model`, a folder, is a sequence-classification model with a trained head of one
-    output. Reads no weights. A hub name is looked at when it is loaded."""
+def check_scalar_type(model: str) -> None:
+    """Raises ModelFolderError if `model`, a folder or hub name, is of a type that cannot have a scalar head."""
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     config = read_model_config(model)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelFolderError(
             f"model {model!r}: transformers has no sequence-classification model of type {config.model_type!r}, which "
-            "a reward model and a critic are: name a model of another type"
+            "a reward model and a critic are: name a model of another type, or choose an algorithm without a critic"
         )
+
+
+def check_reward_model(model: str) -> None:
+    """Raises ModelFolderError unless `model`, a folder, is a sequence-classification model with a trained head of one
+    output. Reads no weights. A hub name is looked at when it is loaded."""
+    check_scalar_type(model)
     if is_hub_name(model):
         return
     head = stored_shapes(model).get(f"{HEAD}.weight")

@@ -58,7 +58,8 @@ class Diagnostics:
                 f"the KL to the reference is {kl:.3g} nats a response, and a KL is never negative: the responses are "
                 "not sampled from the policy's distribution; see sampling.top_k, top_p and repetition_penalty",
             )
-        entropy, first_entropy = now.get("policy/entropy", 0.0), self._first.get("policy/entropy", 0.0)
+        first_entropy = self._first.get("policy/entropy", 0.0)
+        entropy = now.get("policy/entropy", first_entropy)  # a step whose responses are all left out has none
         if entropy < ENTROPY_COLLAPSE * first_entropy:
             yield (
                 "entropy",

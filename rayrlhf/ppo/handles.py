@@ -148,6 +148,7 @@ class Credit:
             rollouts=collected.rollouts,
             scores=scores,
             kept=before,
+            num_generations=self._config.num_generations,
             tolerance=tolerance,
             max_groups=max_groups,
         )
@@ -170,18 +171,19 @@ class Learners:
         policy: list[Refs] = []
         critic: list[Refs] = []
         for epoch in range(algorithm.num_epochs):
-            for rows in epoch_batches(outcome.num_trained, algorithm.minibatch_size, (seed, step, epoch)):
+            batches = epoch_batches(outcome.num_trained, algorithm.minibatch_size, (seed, step, epoch))
+            for index, rows in enumerate(batches):
+                given = {"batch": batch, "rows": rows, "seed": (seed, step, epoch, index)}
                 if step >= algorithm.first_policy_step:
                     temperature = self._config.learning_temperature
-                    policy.append(self._policy.call("update", batch=batch, rows=rows, temperature=temperature))
+                    policy.append(self._policy.call("update", **given, temperature=temperature))
                 if self._critic is not None:
-                    critic.append(self._critic.call("update", batch=batch, rows=rows))
+                    critic.append(self._critic.call("update", **given))
         of_policy = [StepReport.merge(self._wait(reports, "policy update")) for reports in policy]
         of_critic = [StepReport.merge(self._wait(reports, "critic update")) for reports in critic]
         metrics = _average(of_policy) | _average(of_critic)
-        if of_policy:
-            metrics["policy/first_ratio_mean"] = of_policy[0]["policy/ratio_mean"]
-        return metrics
+        first = next((update for update in of_policy if "policy/ratio_mean" in update), None)
+        return metrics if first is None else metrics | {"policy/first_ratio_mean": first["policy/ratio_mean"]}
 
     def save(self, folder: str) -> None:
         """The trained models as Hugging Face folders below `folder`."""

@@ -61,12 +61,12 @@ class OfflineWorker(ABC):
         return torch.from_numpy(array).to(self.trainer.ranks.device)
 
 
-def seed_step(run_seed: int, step: int, rank: int) -> None:
-    """Seed one optimizer step's random numbers (dropout) with (run seed, step, rank).
+def seed_step(*numbers: int) -> None:
+    """Seed one optimizer step's random numbers (dropout) with (run seed, step, …, rank).
 
     A resumed run then uses the same numbers as one that never stopped, and no random state has to be saved.
     """
-    torch.manual_seed(int(np.random.SeedSequence([run_seed, step, rank]).generate_state(1)[0]))
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 def gather_objects(value: Any, world_size: int) -> list[Any]:

@@ -91,15 +91,21 @@ class CreditAssigner:
         rollouts: Rollouts,
         scores: Sequence[ScoreShare],
         kept: tuple[Rollouts, ScoreShare] | None,
+        num_generations: int,
         tolerance: float,
         max_groups: int,
     ) -> tuple[int, Rollouts, ScoreShare]:
-        """(number of groups, rollouts, scores): the first `max_groups` groups whose scores differ by more than
-        `tolerance`, together with those `kept` before."""
+        """(number of groups, rollouts, scores): at most `max_groups` groups of `num_generations` whose scores differ by
+        more than `tolerance`, together with those `kept` before.
+
+        A prompt that was drawn twice has two groups. If there are too many, those kept are chosen by chance, seeded
+        with the prompts: the first ones would always be the first of the data.
+        """
         merged = ScoreShare.merge(scores, len(rollouts))
-        ids, groups = np.unique(rollouts.prompt_ids, return_inverse=True)
-        spreads = [_spread(merged.values[groups == group]) for group in range(len(ids))]
-        chosen = [group for group, spread in enumerate(spreads) if spread > tolerance][:max_groups]
+        draws = np.stack([rollouts.prompt_ids, rollouts.sample_ids // num_generations])
+        (ids, _), groups = np.unique(draws, axis=1, return_inverse=True)
+        order = np.random.default_rng(ids).permutation(len(ids))
+        chosen = [group for group in order if _spread(merged.values[groups == group]) > tolerance][:max_groups]
         rows = np.flatnonzero(np.isin(groups, chosen))
         found, found_scores = rollouts.take(rows), merged.take(rows)
         if kept is None:

@@ -14,10 +14,12 @@ from rayrlhf.algorithms import Algorithm
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
 from rayrlhf.functional import last_masked
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
+from rayrlhf.models.checkpoint import check_same_in_training
 from rayrlhf.models.scalar import shift_to_states
 from rayrlhf.training.ema import WeightAverage
 from rayrlhf.training.forward import forward_rows, row_tensors
 from rayrlhf.training.model_trainer import ModelTrainer, StepReport, TrainingConfig
+from rayrlhf.training.offline_worker import seed_step
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.ptx import PtxMix
 from rayrlhf.types import Rollouts, RowShare, StepSize, TrainBatch
@@ -49,10 +51,14 @@ class _Learner:
         self.trainer.reshard()
         return share
 
-    def _update(self, batch: TrainBatch, rows: np.ndarray, loss_of: LossOf, ptx: PtxMix | None = None) -> StepReport:
-        """One optimizer step on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside them."""
+    def _update(
+        self, batch: TrainBatch, rows: np.ndarray, size: StepSize, loss_of: LossOf, ptx: PtxMix | None = None
+    ) -> StepReport:
+        """One optimizer step of `size` on the rollouts `rows`, shared out over ranks, and on rows of `ptx` beside
+        them. Without any row there is none: an optimizer with momentum would move."""
         ranks, num_rollouts = self.trainer.ranks, len(rows)
-        size = batch.size_of(rows)
+        if not num_rollouts and ptx is None:
+            return StepReport()
         plan = self.trainer.plan(batch.rollouts.lengths[rows])
         ptx_rows = np.zeros(0, dtype=np.int64)
         if ptx is not None:
@@ -108,6 +114,7 @@ class PolicyLearner(_Learner):
     ) -> None:
         assert config.lora is not None or not sends_adapters, "there are adapters to send"
         policy = Policy.load(model, config.dtype, config.load_in_4bit, float32_head=float32_head)
+        check_same_in_training(policy.model, model)
         super().__init__(ModelTrainer(policy, config, total_steps, ranks), model)
         self._algorithm = algorithm
         self._ptx = ptx
@@ -130,15 +137,22 @@ class PolicyLearner(_Learner):
 
         return self._forward(rollouts, row_pass)
 
-    def update(self, batch: TrainBatch, rows: np.ndarray, temperature: float) -> StepReport:
-        """One optimizer step of the policy on the rollouts `rows`."""
+    def update(
+        self, batch: TrainBatch, rows: np.ndarray, temperature: float, seed: tuple[int, ...] = (0,)
+    ) -> StepReport:
+        """One optimizer step of the policy on those of the rollouts `rows` that have tokens to learn.
+
+        seed: of the adapters' dropout, a different one for each step; ranks drop other units.
+        """
+        seed_step(*seed, self.trainer.ranks.rank)
+        learned = rows[batch.rollouts.response_lengths[rows] > 0]
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
             new = self.trainer.module(tokens, data.mask, temperature, with_entropy=True)
             return self._algorithm.policy_loss(new, data, size, batch.kl_coef)
 
-        report = self._update(batch, rows, loss_of, self._ptx)
-        if self._average is not None:
+        report = self._update(batch, learned, batch.size_of(rows), loss_of, self._ptx)
+        if self._average is not None and report.shared:
             self._average.update()
         return report
 
@@ -166,6 +180,7 @@ class CriticLearner(_Learner):
         ranks: Ranks,
     ) -> None:
         scalar = ScalarModel.load(model, config.dtype, config.load_in_4bit)
+        check_same_in_training(scalar.model, model)
         self._offset = _fold_statistics(scalar) if normalize else 0.0
         super().__init__(ModelTrainer(scalar, config, total_steps, ranks), model)
         self._algorithm = algorithm
@@ -181,14 +196,15 @@ class CriticLearner(_Learner):
 
         return self._forward(rollouts, row_pass)
 
-    def update(self, batch: TrainBatch, rows: np.ndarray) -> StepReport:
-        """One optimizer step of the critic on the rollouts `rows`."""
+    def update(self, batch: TrainBatch, rows: np.ndarray, seed: tuple[int, ...] = (0,)) -> StepReport:
+        """One optimizer step of the critic on the rollouts `rows`; `seed` as for the policy."""
+        seed_step(*seed, self.trainer.ranks.rank)
 
         def loss_of(tokens: Tensor, data: TokenTensors, size: StepSize) -> Loss:
             assert data.value_mask is not None, "a critic learns from states"
             return self._algorithm.value_loss(self._values(tokens, data.value_mask), data, size)
 
-        return self._update(batch, rows, loss_of)
+        return self._update(batch, rows, batch.size_of(rows), loss_of)
 
     def _values(self, tokens: Tensor, states: Tensor) -> Tensor:
         """[b, t + 1]: the values of `states` ([b, t + 1] bool), one more than tokens."""

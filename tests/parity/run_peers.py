@@ -24,10 +24,17 @@ LIMIT = 1e-6
 
 
 def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
     if len(arguments) != 1 or (peer := recognised(Path(arguments[0]))) is None:
         print(usage(arguments), file=sys.stderr)
         return 2
-    errors = {case.name: largest_errors(case) for case in load(peer, Path(arguments[0]))}
+    try:
+        errors = {case.name: largest_errors(case) for case in load(peer, Path(arguments[0]))}
+    except (AttributeError, ImportError, KeyError, TypeError) as error:
+        print(f"{arguments[0]} has other functions than {peer.name} ({error}): check that version out", file=sys.stderr)
+        return 2
     table = Table("case", "quantity", "references", "rayrlhf", title=f"{peer.name}: largest relative errors")
     for name, quantity_errors in errors.items():
         for quantity, pair in quantity_errors.items():

@@ -36,3 +36,19 @@ def test_the_exit_status_says_whether_all_are_equal(preset, status, monkeypatch,
     shown = capsys.readouterr().out
     assert shown.count("made up") == 6
     assert ("Not all errors" in shown) == (status == 1)
+
+
+def test_help_is_no_path(capsys):
+    assert run_peers.main(["--help"]) == 0
+    assert "PATH_TO_CHECKOUT" in capsys.readouterr().out
+
+
+def test_a_checkout_of_another_version_is_named(monkeypatch, capsys):
+    def another_version(data):
+        raise AttributeError("no attribute 'advantage_estimator'")
+
+    case = Case("made up", another_version, references.openrlhf, PPO())
+    monkeypatch.setattr(run_peers, "recognised", lambda checkout: PEERS[0])
+    monkeypatch.setattr(run_peers, "load", lambda peer, checkout: [case])
+    assert run_peers.main(["checkout"]) == 2
+    assert "checkout has other functions than OpenRLHF 0.11 (no attribute" in capsys.readouterr().err

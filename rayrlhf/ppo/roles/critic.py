@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rayrlhf.models.folder import check_same_vocabulary
+from rayrlhf.models.scalar import check_scalar_type
 from rayrlhf.ppo.roles.spec import Output, RoleInputs, RoleSettings, RoleSpec
 from rayrlhf.training.inputs import check_training
 from rayrlhf.training.model_trainer import TrainingConfig
@@ -26,6 +27,7 @@ class CriticRole(RoleSettings, TrainingConfig):
 
 
 def _check(config: PPOConfig) -> None:
+    check_scalar_type(config.critic_model)
     check_same_vocabulary(config.model, config.critic_model)
     check_training(config.critic_model, config.critic, "critic", config.critic.num_gpus)
 

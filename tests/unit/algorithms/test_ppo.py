@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from padded_arrays import mask_of, padded_batch
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
+from rayrlhf.config import ConfigError, parse_config
 
 # Two ragged responses: prompts of 2 and 1 tokens, responses of 2 and 1 tokens; index t speaks about token t.
 LENGTHS = [(2, 2), (1, 1)]
@@ -180,3 +181,24 @@ def test_lambda_may_follow_the_length_and_the_critic_have_its_own(make_rollouts)
     np.testing.assert_allclose(adaptive.advantages[1], short.advantages[1], atol=1e-5)
     np.testing.assert_allclose(adaptive.returns, assigned(lam=1.0).returns, atol=1e-5)
     np.testing.assert_array_equal(assigned(length_adaptive_lam=0.05).advantages, adaptive.advantages)
+
+
+def test_where_lam_follows_the_length_the_critic_learns_whole_returns_unless_it_is_told_otherwise(make_rollouts):
+    rollouts = make_rollouts([(2, 4), (2, 30)])  # α · 4 tokens are less than 1: λ is 0
+    rng = np.random.default_rng(0)
+    zeros = np.zeros((2, 32), np.float32)
+    values = rng.normal(size=(2, 33)).astype(np.float32)
+    scored = ScoredRollouts(rollouts, np.array([3, 5], np.float32), zeros, 32, values=values)
+
+    def returns(**settings) -> np.ndarray:
+        algorithm = PPO(kl_coef=0.0, length_adaptive_lam=0.05, **settings)
+        return rollouts.padded(algorithm.assign_credit(scored, 0.0)[0].returns)[0, 2:6]
+
+    assert returns() == pytest.approx([3, 3, 3, 3])
+    assert returns(critic_lam=0.0) == pytest.approx([*values[0, 3:6], 3])
+
+
+@pytest.mark.parametrize("name", ["length_adaptive_lam", "critic_lam"])
+def test_a_lambda_without_gae_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} is a λ of GAE.*set advantage=gae, or {name}=null"):
+        parse_config(PPO, {"advantage": "sequence", name: 0.5}, "here")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from architectures import ARCHITECTURES, tiny_causal_model
 
-from rayrlhf.models.checkpoint import without_dropout
+from rayrlhf.models.checkpoint import check_same_in_training, without_dropout
 from rayrlhf.models.folder import ModelFolderError
 from rayrlhf.models.policy import Policy, check_logprobs
 
@@ -28,6 +28,7 @@ def test_log_probabilities_are_those_of_the_models_own_forward_pass(model_type):
         torch.testing.assert_close(policy(TOKENS, MASK).logprobs, wanted, rtol=1e-5, atol=1e-5)
         check_logprobs(policy, model_type)
         without_dropout(model)
+        check_same_in_training(model, model_type)
         model.train()
         torch.testing.assert_close(policy(TOKENS, MASK).logprobs, wanted, rtol=1e-5, atol=1e-5)
 
@@ -39,8 +40,26 @@ def test_dropout_is_taken_out_of_the_modules_and_stays_in_the_configuration_that
     assert model.transformer.config.hidden_dropout == 0.0
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.01])
-def test_an_architecture_whose_logits_would_be_wrong_is_refused(factor):
+@pytest.mark.parametrize(
+    ("model_type", "settings", "fix"),
+    [
+        ("mixtral", {"router_jitter_noise": 0.1}, "set router_jitter_noise to 0 in its config.json"),
+        ("minimax_m2", {"router_jitter_noise": 0.1}, "set router_jitter_noise to 0 in its config.json"),
+        ("dbrx", {"ffn_config": ARCHITECTURES["dbrx"]["ffn_config"] | {"moe_jitter_eps": 0.1}}, "train a model of"),
+    ],
+)
+def test_a_model_that_adds_noise_in_training_is_not_trained_in_silence(monkeypatch, model_type, settings, fix):
+    monkeypatch.setitem(ARCHITECTURES, model_type, ARCHITECTURES[model_type] | settings)
+    model = tiny_causal_model(model_type)
+    without_dropout(model)
+    with pytest.raises(ModelFolderError, match=f"model 'x': .* something else in training than in evaluation.*{fix}"):
+        check_same_in_training(model, "x")
+    assert not model.training
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("factor", [0.5, 1.2])
+def test_an_architecture_whose_logits_would_be_wrong_is_refused(factor, dtype):
     class Scaled(type(tiny_causal_model("llama"))):
         """Scales its logits in a way that the head alone does not show."""
 
@@ -49,7 +68,9 @@ def test_an_architecture_whose_logits_would_be_wrong_is_refused(factor):
             output.logits = output.logits * (1.0 if self.model.__class__.__name__ == "_States" else factor)
             return output
 
-    model = tiny_causal_model("llama")
+    model = tiny_causal_model("llama").to(dtype)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(8)  # as far apart as trained models' logits are
     model.__class__ = Scaled
     with pytest.raises(ModelFolderError, match=r"model 'x': log-probabilities of a Scaled would be wrong by .* nats"):
         check_logprobs(Policy(model), "x")

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from architectures import COMMON
 from safetensors.torch import load_file, save_file
 
 from rayrlhf.models import ModelFolderError, Policy, ScalarModel
 from rayrlhf.models.checkpoint import stored_shapes
 from rayrlhf.models.scalar import check_reward_model
+from rayrlhf.ppo.config import PPOConfig
+from rayrlhf.ppo.roles.critic import CRITIC
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
 
@@ -80,6 +83,65 @@ def test_a_pickled_checkpoint_is_read_by_its_names_too(reward_model):
     file.unlink()
     assert stored_shapes(str(reward_model)) == {name: tuple(tensor.shape) for name, tensor in weights.items()}
     check_reward_model(str(reward_model))
+
+
+def test_a_checkpoint_of_before_torch_1_6_is_read_too(reward_model, make_rollouts):
+    rollouts = make_rollouts([(2, 3), (2, 2)])
+    wanted = RewardModelScorer(str(reward_model), "last", True, ScorerConfig(), Ranks()).score(rollouts).values
+    file = reward_model / "model.safetensors"
+    torch.save(load_file(file), reward_model / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    file.unlink()
+    check_reward_model(str(reward_model))
+    scorer = RewardModelScorer(str(reward_model), "last", True, ScorerConfig(), Ranks())
+    np.testing.assert_array_equal(scorer.score(rollouts).values, wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
+        ("model.safetensors", bytes(100)),
+        ("model.safetensors", None),  # cut off
+        ("pytorch_model.bin", b"version https://git-lfs.github.com/spec/v1\n"),
+        ("pytorch_model.bin", b"PK\x03\x04"),
+        ("pytorch_model.bin", b""),
+    ],
+)
+@pytest.mark.parametrize("load", [Policy.load, ScalarModel.load, check_reward_model])
+def test_a_weight_file_that_is_broken_is_named(reward_model, load, name, content):
+    whole = (reward_model / "model.safetensors").read_bytes()
+    (reward_model / "model.safetensors").unlink()
+    (reward_model / name).write_bytes(whole[:-1] if content is None else content)
+    with pytest.raises(ModelFolderError, match=rf"model '.*': {name} cannot be read \(.*git lfs pull"):
+        load(str(reward_model))
+
+
+def test_a_part_that_is_missing_is_named(reward_model):
+    weights = load_file(reward_model / "model.safetensors")
+    (reward_model / "model.safetensors").unlink()
+    torch.save({"score.weight": weights["score.weight"]}, reward_model / "pytorch_model-00001-of-00002.bin")
+    parts = {name: f"pytorch_model-0000{1 + (name != 'score.weight')}-of-00002.bin" for name in weights}
+    index = {"metadata": {}, "weight_map": parts}
+    (reward_model / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelFolderError, match=r"its weights cannot be read: .*pytorch_model-00002-of-00002\.bin"):
+        ScalarModel.load(str(reward_model))
+
+
+def test_a_type_that_can_have_no_scalar_head_is_refused_as_a_critic_before_anything_starts(tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("cohere", **COMMON)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "cohere")
+    rules = {"kind": "rules", "rules": [{"kind": "length", "max": 9}]}
+    run = PPOConfig(
+        **{"run": {"name": "x"}, "model": str(tmp_path / "cohere"), "data": {"train": ["prompts.jsonl"]}},
+        reward={"source": rules},
+    )
+    for refuse in (lambda: CRITIC.check(run), lambda: ScalarModel.load(run.model)):
+        with pytest.raises(
+            ModelFolderError, match=r"no sequence-classification model of type 'cohere'.*without a critic"
+        ):
+            refuse()
 
 
 @pytest.mark.parametrize("load", [Policy.load, ScalarModel.load])

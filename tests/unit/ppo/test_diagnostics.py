@@ -57,3 +57,9 @@ def test_a_reward_that_rises_without_length_is_no_hacking():
 def test_an_algorithm_without_some_figures_is_judged_by_the_others():
     diagnostics = Diagnostics(logprob_gap_limit=1e-4)
     assert diagnostics.warnings({"length/mean": 10.0, "length/finished_share": 1.0}) == []
+
+
+def test_a_step_whose_responses_are_all_left_out_of_the_loss_has_no_entropy_that_fell():
+    diagnostics = Diagnostics(logprob_gap_limit=1e-4)
+    diagnostics.warnings(HEALTHY)
+    assert diagnostics.warnings({name: value for name, value in HEALTHY.items() if "policy/" not in name}) == []

@@ -181,20 +181,46 @@ def test_remax_compares_with_the_greedy_response_to_the_same_prompt(tiny_qwen2, 
 
 
 def test_only_groups_whose_scores_differ_are_selected_and_joined_to_those_kept(tiny_qwen2, make_rollouts):
-    first = make_rollouts([(2, 3)] * 4, prompt_ids=[1, 1, 9, 9], seed=1)
-    second = make_rollouts([(2, 3)] * 6, prompt_ids=[4, 4, 3, 3, 0, 0], seed=2)
+    first = groups(make_rollouts, [1, 9])
+    second = groups(make_rollouts, [4, 3, 0])
     assigner = assigner_of(GRPO(), tiny_qwen2)
 
     def select(made, scores, most, kept):
-        in_order = Rollouts.concat([made])  # as the pool gives them
-        return assigner.select(in_order, score_shares(np.array(scores, np.float32), 2), kept, 1e-6, most)
+        return assigner.select(made, score_shares(np.array(scores, np.float32), 2), kept, 2, 1e-6, most)
 
     found, rollouts, scores = select(first, [1, 1, 0, 5], 3, None)
     assert (found, rollouts.prompt_ids.tolist(), scores.values.tolist()) == (1, [9, 9], [0, 5])
-    # Of prompts 0, 3 and 4 the first two that differ; a rejected response makes no difference.
+    # Of prompts 0, 3 and 4 those that differ; a rejected response makes no difference.
     found, rollouts, scores = select(second, [1, np.nan, 2, 3, 7, 8], 2, (rollouts, scores))
     assert (found, rollouts.prompt_ids.tolist()) == (2, [3, 3, 4, 4, 9, 9])
     assert scores.values.tolist() == [2, 3, 7, 8, 0, 5]
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(4, 4), (2, 2), (1, 1)])
+def test_a_prompt_that_a_step_met_twice_is_two_groups_in_the_selection(tiny_qwen2, make_rollouts, most, chosen):
+    made = groups(make_rollouts, [1, 3, 3, 5])
+    scores = score_shares(np.array([0, 1] * 4, np.float32), 1)
+    found, rollouts, _ = assigner_of(GRPO(), tiny_qwen2).select(made, scores, None, 2, 1e-6, most)
+    assert (found, len(rollouts)) == (chosen, 2 * chosen)
+
+
+def test_no_prompt_is_selected_more_often_for_its_place_in_the_data(tiny_qwen2, make_rollouts):
+    assigner = assigner_of(GRPO(), tiny_qwen2)
+    counts = np.zeros(12)
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        made = groups(make_rollouts, rng.permutation(12)[:6].tolist())
+        _, rollouts, _ = assigner.select(made, score_shares(np.array([0, 1] * 6, np.float32), 1), None, 2, 1e-6, 2)
+        counts[rollouts.prompt_ids[::2]] += 1
+    assert counts.min() > 10 and counts.max() < 42  # of 25 each
+
+
+def groups(make_rollouts, prompt_ids: list[int]) -> Rollouts:
+    """Two responses for each draw of a prompt, as the pool gives them: ordered, with further ids in a second draw."""
+    made = make_rollouts([(2, 3)] * 2 * len(prompt_ids), prompt_ids=np.repeat(prompt_ids, 2).tolist())
+    draws = [prompt_ids[:index].count(prompt) for index, prompt in enumerate(prompt_ids)]
+    sample_ids = np.array([2 * draw + sample for draw in draws for sample in (0, 1)], dtype=np.int32)
+    return Rollouts.concat([replace(made, sample_ids=sample_ids)])
 
 
 def test_the_gap_is_measured_on_response_tokens_alone(make_rollouts):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.algorithms import GRPO, ScoredRollouts
+from rayrlhf.algorithms import GRPO, PPO, ScoredRollouts
 from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig
@@ -92,3 +92,31 @@ def test_sft_drops_units_only_if_it_is_asked_to(gpt2, tokenizer):
     assert loss(False, 0) == loss(False, 1)
     assert loss(True, 0) != loss(True, 1)
     assert loss(True, 0) == loss(True, 0) != loss(False, 0)
+
+
+@pytest.mark.parametrize("role", ["policy", "critic"])
+def test_what_adapters_drop_in_a_step_comes_from_its_seed_alone(gpt2, make_rollouts, role):
+    rollouts = make_rollouts([(8, 30)] * 4, prompt_ids=[0, 0, 1, 1])
+    zeros = np.zeros((4, 38), np.float32)
+    scored = ScoredRollouts(
+        rollouts, np.array([1, 2, 3, 4], np.float32), zeros - 5, 30, values=np.zeros((4, 39), np.float32)
+    )
+    algorithm = PPO(kl_coef=0.0)
+    batch, _ = algorithm.assign_credit(scored, 0.0)
+    config = TrainingConfig(optimizer=TINY_STEP, lora=LoraConfig(rank=4, dropout=0.5))
+
+    def gradient(seed: tuple[int, ...], before: int = 0) -> float:
+        torch.manual_seed(0)
+        if role == "policy":
+            learner = PolicyLearner(gpt2, config, algorithm, 10, Ranks())
+        else:
+            learner = CriticLearner(gpt2, config, algorithm, 10, False, Ranks())
+            torch.nn.init.normal_(learner.trainer.inner.model.score.weight)
+        torch.rand(before)  # whatever else took random numbers in this process
+        given = {"temperature": 1.0} if role == "policy" else {}
+        report = learner.update(batch, np.arange(4), **given, seed=seed)
+        return report.shared["policy/grad_norm" if role == "policy" else "value/grad_norm"]
+
+    one = gradient((7, 0, 0, 1))
+    assert gradient((7, 0, 0, 1), before=5) == one
+    assert gradient((8, 0, 0, 1)) != one != gradient((7, 0, 0, 2))

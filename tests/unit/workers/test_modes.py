@@ -168,7 +168,7 @@ def test_a_restored_worker_draws_the_dropout_of_one_that_never_stopped(make, tin
     straight, stopped, resumed = (make(tiny_qwen2, tokenizer, lora=lora) for _ in range(3))
 
     def step(worker: Any, index: int) -> dict[str, float]:
-        seed_step(7, index, rank=0)
+        seed_step(7, index, 0)
         return worker.train_step(ALL)
 
     for worker in (straight, stopped):

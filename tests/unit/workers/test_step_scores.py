@@ -7,7 +7,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from rayrlhf.algorithms import GRPO, PPO, ReinforcePP
+from rayrlhf.algorithms import GRPO, PPO, ReinforcePP, ScoredRollouts
+from rayrlhf.algorithms.moments import RunningMoments
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.rewards import Reward
 from rayrlhf.rewards.child import checked
@@ -158,3 +159,32 @@ def test_each_token_is_worth_what_follows_it(by_function, rollouts, tiny_qwen2):
     share = replace(share, steps=StepScores.none())
     np.testing.assert_allclose(with_steps["grpo"], advantages(GRPO(kl_coef=0.0)), atol=1e-6)  # compares whole returns
     assert np.abs(with_steps["reinforce_pp"] - advantages(ReinforcePP(kl_coef=0.0))).max() > 0.1
+
+
+@pytest.mark.parametrize("learn_next_state", [True, False])
+def test_on_the_next_state_stands_what_no_step_earned(make_rollouts, learn_next_state):
+    rollouts = make_rollouts([(2, 4), (2, 6)])
+    steps = np.zeros((2, 8), np.float32)
+    steps[0, 3], steps[1, 4] = 2.0, 1.0
+    zeros = np.zeros((2, 8), np.float32)
+    scored = ScoredRollouts(
+        rollouts, np.array([5, 4], np.float32), zeros, 8, values=np.zeros((2, 9), np.float32), step_scores=steps
+    )
+    settings = {"kl_coef": 0.0, "lam": 1.0, "whiten_advantages": False, "learn_next_state": learn_next_state}
+    batch, _ = PPO(score_on="next_state", **settings).assign_credit(scored, 0.0)
+    returns = rollouts.padded(batch.returns)
+    assert returns[0].tolist() == [0, 0, 5, 5, 3, 3, 3, 0, 0]  # a step of 2 at token 3, and 3 after the last token
+    assert returns[1].tolist() == [0, 0, 4, 4, 4, 3, 3, 3, 0]  # the longest response has no next state
+
+
+def test_normalized_steps_stay_as_they_are_while_all_responses_score_the_same(make_rollouts):
+    rollouts = make_rollouts([(2, 4), (2, 6)])
+    steps = StepScores(np.array([0, 1]), np.array([3, 4]), np.array([2.0, 1.0], np.float32))
+    scores = np.array([0.3, 0.3], np.float32)
+    moments = RunningMoments()
+    moments.update(scores)
+    zeros = np.zeros((2, 8), np.float32)
+    scored = ScoredRollouts(rollouts, scores, zeros, 64, step_scores=steps.padded((2, 8)))
+    scored = replace(scored, moments=(moments.mean, moments.deviation))
+    rewards = ReinforcePP().token_rewards(scored, scored.mask, 0.0)
+    assert rewards[:, 2:].tolist() == [[0, 2, 0, -2, 0, 0], [0, 0, 1, 0, 0, -1]]

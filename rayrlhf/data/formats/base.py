@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from rayrlhf.data.files.base import BadRow
 from rayrlhf.data.files.json_lines import parse
 from rayrlhf.data.ingest.account import Rejected
-from rayrlhf.data.ingest.records import Answer, Kind, Message, Origin, Preference, PromptText, Record
+from rayrlhf.data.ingest.records import Answer, Kind, LabeledAnswer, Message, Origin, Preference, PromptText, Record
 from rayrlhf.data.ingest.rules import RowRules
 
 
@@ -33,6 +33,11 @@ class Row(BaseModel):
     def required(cls) -> frozenset[str]:
         """The keys that a row of this format must have."""
         return frozenset(field.alias or name for name, field in cls.model_fields.items() if field.is_required())
+
+    @classmethod
+    def can_give(cls, kind: Kind) -> bool:
+        """Whether rows of this format can be read as `kind`: a pair is two labeled answers too."""
+        return kind in cls.gives or (kind == "labeled_answers" and "preferences" in cls.gives)
 
     @classmethod
     def reads(cls, field: str) -> bool:
@@ -60,6 +65,10 @@ class Row(BaseModel):
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         """Chosen/rejected pairs. Raises Rejected if the row has none."""
         raise NotImplementedError
+
+    def labeled_answers(self, origin: Origin, rules: RowRules) -> list[LabeledAnswer]:
+        """Answers that somebody found good or bad; of each pair both."""
+        return [answer for pair in self.preferences(origin, rules) for answer in pair.labeled]
 
 
 class GroupedRow(Row):
@@ -112,11 +121,31 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
+TRUE, FALSE = ("true", "1"), ("false", "0")
+
+
+def is_truth_value(value: Any) -> bool:
+    """Whether a column's value is a yes or no: true, false, 1 or 0, or these as the text of a table's cell."""
+    return str(value).strip().lower().removesuffix(".0") in TRUE + FALSE
+
+
+def _truth(value: Any) -> Any:
+    return str(value).strip().lower().removesuffix(".0") in TRUE if is_truth_value(value) else value
+
+
 FromCell = BeforeValidator(_from_cell)
 """For lists and mappings, which CSV writes as JSON text."""
 Whole = Annotated[int, Field(strict=False), BeforeValidator(_no_truth_value)]
 """A whole number, which CSV writes as text and some tables as 1.0."""
+Truth = Annotated[bool, BeforeValidator(_truth)]
+"""True or false, which some data write as 1 and 0, and tables as text."""
 Score = Annotated[float, Field(strict=False, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+Margin = Annotated[
+    float,
+    Field(strict=False, ge=0, allow_inf_nan=False),
+    BeforeValidator(lambda value: 0.0 if value in (None, "") else _no_truth_value(value)),
+]
+"""By how much a chosen answer is better; 0 where a table's cell is empty."""
 
 
 def several(origin: Origin, count: int, rule: str | None = None, notes: tuple[str, ...] = ()) -> Origin:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator
 
 from rayrlhf.data.files.json_lines import parse
-from rayrlhf.data.formats.base import FromCell, Row, Turn
+from rayrlhf.data.formats.base import FromCell, Margin, Row, Turn
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Kind, Message, Origin, Preference, PromptText, visible
 from rayrlhf.data.ingest.rules import RowRules
@@ -34,6 +34,7 @@ class ChatPair(Row):
     messages: Annotated[list[Turn] | None, FromCell] = None
     chosen: Said
     rejected: Said
+    margin: Margin = 0.0
 
     @classmethod
     def recognizes(cls, value: dict[str, Any]) -> bool:
@@ -46,12 +47,12 @@ class ChatPair(Row):
         return self._pair()[0]
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
-        return [Preference(*self._pair(), origin=origin)]
+        return [Preference(*self._pair(), self.margin, origin=origin)]
 
     def _pair(self) -> tuple[PromptText, str, str]:
         given = self.prompt if self.prompt is not None else self.messages
-        before = _messages(given, "user") if given is not None else ()
-        return common_prompt(*(_after(before, _messages(side, "assistant")) for side in (self.chosen, self.rejected)))
+        before = messages_of(given, "user") if given is not None else ()
+        return common_prompt(*(_after(before, messages_of(side, "assistant")) for side in (self.chosen, self.rejected)))
 
 
 def common_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[PromptText, str, str]:
@@ -70,7 +71,8 @@ def split_answer(messages: tuple[Message, ...]) -> tuple[PromptText, str]:
     return PromptText(messages[:-1]), messages[-1].content
 
 
-def _messages(said: str | list[Turn], role: Literal["user", "assistant"]) -> tuple[Message, ...]:
+def messages_of(said: str | list[Turn], role: Literal["user", "assistant"]) -> tuple[Message, ...]:
+    """Messages as they are; a text is one of `role`."""
     return (Message(role, said),) if isinstance(said, str) else tuple(turn.message() for turn in said)
 
 

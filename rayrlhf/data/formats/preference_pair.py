@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rayrlhf.data.formats.base import Row
+from rayrlhf.data.formats.base import Margin, Row
 from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
 from rayrlhf.data.ingest.rules import RowRules
 
@@ -16,6 +16,7 @@ class PreferencePair(Row):
     chosen: str
     rejected: str
     input: str | None = None
+    margin: Margin = 0.0
 
     @classmethod
     def recognizes(cls, value: dict[str, Any]) -> bool:
@@ -25,4 +26,4 @@ class PreferencePair(Row):
         return PromptText.of(self.prompt, self.input)
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
-        return [Preference(self.prompt_text(), self.chosen, self.rejected, origin=origin)]
+        return [Preference(self.prompt_text(), self.chosen, self.rejected, self.margin, origin=origin)]

@@ -16,18 +16,20 @@ from rayrlhf.data.files.detect import TABLE_NAMES, data_suffix
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
 from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
-from rayrlhf.data.ingest.records import Kind, Origin, Preference, Record
+from rayrlhf.data.ingest.records import Kind, Origin, Record
 from rayrlhf.data.ingest.sources import Source
 
 NEEDED: dict[Kind, str] = {
     "answers": "answer to train on (completion, output, chosen, …)",
     "preferences": "chosen/rejected pair",
+    "labeled_answers": "answer labeled good or bad (completion and label), and no pair",
     "prompts": "prompt",
 }
 ROWS_TO_RECOGNIZE = 100
 ID_NAMES = ("id", "id3", "id2")
 LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "post", "content", "user", "질문")
 """Names that other data gives the column of prompts."""
+FOR_KTO = "; they are single answers labeled good or bad, which KTO learns from: use them with stage: dpo, loss: kto"
 NO_HEADER = ". If the file has no header, name its columns: table.header=[prompt,completion]"
 
 
@@ -46,11 +48,12 @@ def read_records(
         chunks = _chunks(source)
         first = next(chunks)
         row_format = _format_of(source, first, columns)
-        if kind not in row_format.gives:
-            raise DataError(f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}")
+        if not row_format.can_give(kind):
+            labeled = FOR_KTO if "labeled_answers" in row_format.gives else ""
+            raise DataError(f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}{labeled}")
         chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
-        if issubclass(row_format, GroupedRow) and kind == "preferences":
-            yield from _grouped(row_format, chunks, source, account)
+        if issubclass(row_format, GroupedRow) and kind in ("preferences", "labeled_answers"):
+            yield from _grouped(row_format, chunks, source, kind, account)
         else:
             yield from _single(row_format, chunks, source, kind, account, extra)
     extra.check_found(sources)
@@ -93,6 +96,7 @@ def _single(
     rules = source.rules
     give: Callable[[Any, Origin], Sequence[Record]] = {
         "preferences": lambda row, origin: row.preferences(origin, rules),
+        "labeled_answers": lambda row, origin: row.labeled_answers(origin, rules),
         "answers": lambda row, origin: row.answers(origin, rules),
         "prompts": lambda row, origin: row.prompts(origin),
     }[kind]
@@ -113,8 +117,8 @@ def _single(
 
 
 def _grouped(
-    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account
-) -> Iterator[Preference]:
+    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, kind: Kind, account: Account
+) -> Iterator[Record]:
     groups: dict[str, list[tuple[Any, Origin, Any]]] = {}
     for entry in _rows(row_format, chunks, source, account):
         groups.setdefault(entry[0].group_key(), []).append(entry)
@@ -130,8 +134,9 @@ def _grouped(
             else:
                 account.keep_row()
         for pair in pairs:
-            account.made([pair])
-            yield pair
+            records = [pair] if kind == "preferences" else pair.labeled
+            account.made(records)
+            yield from records
 
 
 def _rows(
@@ -262,5 +267,5 @@ def _explain(error: ValidationError, row_format: type[Row], value: Any) -> tuple
 
 
 def default_kind(source: Source, extra: Sequence[str] = ()) -> Kind:
-    """What a source is read as by default: preferences if it has any, else answers, else prompts."""
+    """What a source is read as by default: preferences or labeled answers if it has any, else answers, else prompts."""
     return recognize(source, extra).gives[0]

@@ -50,6 +50,14 @@ def print_statistics(statistics: Statistics) -> None:
     for name, summary in statistics.lengths().items():
         table.add_row(name, *(f"{value:,.0f}" for value in summary.values()))
     console.print(table)
+    if statistics.num_pairs:
+        longer = statistics.longer_wins / statistics.num_pairs
+        console.print(
+            f"the longer answer is the chosen one in {longer:.1%} of {statistics.num_pairs:,} pairs, the shorter one in "
+            f"{1 - longer:.1%} (as long: half): a reward model should be right more often than {max(longer, 1 - longer):.1%}"
+        )
+    if statistics.num_desirable:
+        console.print(f"labels: {statistics.num_desirable / statistics.num_records:.1%} of the answers are good")
     counts = statistics.languages()
     of = len(statistics.sample)
     shares = ", ".join(f"{name} {count / of:.1%}" for name, count in counts.most_common(8))

@@ -13,8 +13,9 @@ from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import load_tokenizer
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
+from rayrlhf.training.model_trainer import SupervisedTraining
 from rayrlhf.training.offline_worker import merge_reports
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
@@ -85,7 +86,7 @@ def run_steps(
     every rank."""
     ranks = ranks or Ranks()
     # Below half a unit of the weights' last place: every step is one from the start.
-    optimizer = OptimizerConfig(learning_rate=1e-15, max_grad_norm=None)
+    optimizer = AdamW(learning_rate=1e-15, max_grad_norm=None)
     worker = _worker(role, inputs, SupervisedTraining(optimizer=optimizer, **settings), ranks)
     gradients: list[dict[str, torch.Tensor]] = []
 

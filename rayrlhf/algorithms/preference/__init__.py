@@ -1,7 +1,7 @@
 """Losses that train a policy on feedback directly, without a reward model. One file each, one line in the union.
 
-DPO and IPO compare a pair's answers by how far the policy went from its reference; ORPO and SimPO need no reference; KTO
-learns from single answers that somebody found good or bad.
+DPO and IPO compare a pair's answers by how far the policy went from its reference; ORPO and SimPO need no reference;
+KTO learns from single answers that somebody found good or bad.
 """
 
 from typing import Annotated

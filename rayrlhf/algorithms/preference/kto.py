@@ -52,5 +52,5 @@ class KTO(Config):
 
     @staticmethod
     def kl(log_ratios: Tensor) -> float:
-        """The KL of a step from [n], Σ (log π − log π_ref) of answers to other prompts: their mean, or 0 if negative."""
+        """A step's KL from [n], Σ (log π − log π_ref) of answers to other prompts: their mean, or 0 if negative."""
         return max(0.0, float(log_ratios.mean()))

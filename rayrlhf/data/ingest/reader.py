@@ -29,7 +29,10 @@ ROWS_TO_RECOGNIZE = 100
 ID_NAMES = ("id", "id3", "id2")
 LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "post", "content", "user", "질문")
 """Names that other data gives the column of prompts."""
-FOR_KTO = "; they are single answers labeled good or bad, which KTO learns from: use them with stage: dpo, loss: kto"
+FOR_KTO = (
+    "; they are single answers labeled good or bad, which KTO learns from (stage: dpo, loss: kto). If the label says "
+    "something else, name their format, for example format: prompt_completion"
+)
 NO_HEADER = ". If the file has no header, name its columns: table.header=[prompt,completion]"
 
 

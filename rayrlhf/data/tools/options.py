@@ -35,7 +35,7 @@ class ToolConfig(Config):
     table: Table = Table()
     max_rows: PositiveInt | None = None
     read_as: Kind | None = None
-    """`preferences`, `labeled_answers`, `answers` or `prompts`; by default the richest kind that the first input has."""
+    """`preferences`, `labeled_answers`, `answers` or `prompts`; by default the first input's richest kind."""
     keep_columns: tuple[str, ...] = ()
     """Other columns that the output keeps; `columns` may name them anew."""
     clean: Cleaning = Cleaning()

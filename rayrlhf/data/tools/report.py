@@ -52,9 +52,10 @@ def print_statistics(statistics: Statistics) -> None:
     console.print(table)
     if statistics.num_pairs:
         longer = statistics.longer_wins / statistics.num_pairs
+        best = max(longer, 1 - longer)
         console.print(
-            f"the longer answer is the chosen one in {longer:.1%} of {statistics.num_pairs:,} pairs, the shorter one in "
-            f"{1 - longer:.1%} (as long: half): a reward model should be right more often than {max(longer, 1 - longer):.1%}"
+            f"the chosen answer is the longer one in {longer:.1%} of {statistics.num_pairs:,} pairs, the shorter one "
+            f"in {1 - longer:.1%} (of equal length: half); a reward model must do better than {best:.1%}"
         )
     if statistics.num_desirable:
         console.print(f"labels: {statistics.num_desirable / statistics.num_records:.1%} of the answers are good")

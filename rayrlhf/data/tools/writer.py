@@ -16,12 +16,13 @@ from typing import IO, Any
 
 from rayrlhf import __version__
 from rayrlhf.data.ingest.account import Account, DataError
-from rayrlhf.data.ingest.records import Answer, LabeledAnswer, Message, Preference, Record
+from rayrlhf.data.ingest.records import Answer, Kind, LabeledAnswer, Message, Preference, Record
 from rayrlhf.data.tools.output_file import OutputFile, explained
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 PARQUET_BATCH = 2048
-OWN_COLUMNS = ("id", "prompt", "chosen", "rejected", "completion", "label", "margin", "messages", "input", "lineage")
+OWN_COLUMNS = ("id", "prompt", "chosen", "rejected", "completion", "messages", "input", "lineage")
+OWN_OF_KIND: dict[Kind, str] = {"labeled_answers": "label", "preferences": "margin"}
 
 
 def check_format(path: Path) -> None:

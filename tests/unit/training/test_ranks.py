@@ -20,7 +20,8 @@ from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, ScalarModel, load_tokenizer, policy
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, StepReport, SupervisedTraining
+from rayrlhf.training.model_trainer import StepReport, SupervisedTraining
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks, Sharding, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
@@ -47,7 +48,7 @@ class Inputs:
 def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> dict[str, Any]:
     """A few steps of every trained role; what came out on this rank."""
     # A large eps keeps Adam's first steps near linear in the gradient, so that rounding is not blown up.
-    optimizer = OptimizerConfig(learning_rate=1e-2, eps=1e-3)
+    optimizer = AdamW(learning_rate=1e-2, eps=1e-3)
     config = SupervisedTraining(optimizer=optimizer, max_tokens_per_microbatch=24, sharding=sharding)
     tokenizer = load_tokenizer(inputs.policy)
     learner = PolicyLearner(inputs.policy, config, PPO(entropy_coef=0.01), 10, ranks)
@@ -268,7 +269,7 @@ def test_two_ranks_that_go_back_to_a_checkpoint_do_the_same_step_again(results, 
 def test_one_rank_goes_on_with_the_masters_of_two(results, sharding):
     inputs = results["inputs"]
     config = SupervisedTraining(
-        optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24, parameters="bfloat16"
+        optimizer=AdamW(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24, parameters="bfloat16"
     )
     worker = SFTWorker(inputs.sft, load_tokenizer(inputs.policy), config, inputs.rows, inputs.rows, 10, Ranks())
     assert worker.restore(results["folder"] / sharding / "halves") == {"step": 3}
@@ -277,7 +278,7 @@ def test_one_rank_goes_on_with_the_masters_of_two(results, sharding):
 
 def test_one_rank_goes_on_from_what_two_ranks_saved(results, sharding):
     inputs = results["inputs"]
-    config = SupervisedTraining(optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24)
+    config = SupervisedTraining(optimizer=AdamW(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24)
     worker = SFTWorker(inputs.sft, load_tokenizer(inputs.policy), config, inputs.rows, inputs.rows, 10, Ranks())
     assert worker.restore(results["folder"] / sharding / "sft") == {"step": 3}
     assert_close(worker.train_step(ALL), results[sharding][0]["sft_next"])

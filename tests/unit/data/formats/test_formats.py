@@ -12,14 +12,19 @@ from rayrlhf.data.ingest.reader import recognize
 from rayrlhf.data.ingest.records import Answer, Kind, Preference, PromptText, Record
 from rayrlhf.data.ingest.sources import FileSource
 
-KINDS: tuple[Kind, ...] = ("preferences", "answers", "prompts")
-NEEDED = {"preferences": "chosen/rejected pair", "answers": "answer to train on", "prompts": "prompt"}
+KINDS: tuple[Kind, ...] = ("preferences", "labeled_answers", "answers", "prompts")
+NEEDED = {
+    "preferences": "chosen/rejected pair",
+    "labeled_answers": "answer labeled good or bad",
+    "answers": "answer to train on",
+    "prompts": "prompt",
+}
 USER, BOT = {"role": "user", "content": "질문"}, {"role": "assistant", "content": "답"}
 SCORES = {"response1": "낮음", "scores1": [3] * 6, "sum1": 18, "response2": "높음", "scores2": [4] * 6, "sum2": 24}
 
 # format → (a row, its prompt, [(chosen, rejected)], answers)
 ROWS = {
-    "vaiv_scores": ({"id": 3, "prompt": "p", **SCORES}, "p", [("높음", "낮음")], ["높음"]),
+    "vaiv_scores": ({"id": 3, "prompt": "p", **SCORES}, "p", [("높음", "낮음", 6.0)], ["높음"]),
     "kochatgpt_ranking": (
         {"prompt": "p", "completion_0": "a", "completion_1": "b", "completion_2": "c", "ranking": [2, 0, 1]},
         "p",
@@ -92,6 +97,9 @@ ROWS = {
         None,
         ["o"],
     ),
+    "labeled_completion": ({"prompt": "p", "completion": "a", "label": False}, "p", None, None),
+    "labeled_instruction": ({"instruction": "i", "input": "", "output": "o", "kto_tag": True}, "i", None, None),
+    "labeled_chat": ({"messages": [USER, BOT], "label": True}, "질문", None, None),
     "instruction": ({"id": 7, "instruction": "i", "input": None, "output": "o", "url": "u"}, "i", None, ["o"]),
     "chat": ({"messages": [USER, BOT]}, "질문", None, ["답"]),
     "raccoon_policy": ({"original_text": "x", "sum_text": "s"}, "x", None, ["s"]),
@@ -123,10 +131,16 @@ def test_a_row_is_recognized_among_all_formats_and_gives_what_it_holds(file, rea
 @pytest.mark.parametrize("row_format", FORMATS, ids=lambda row_format: row_format.name)
 def test_a_format_gives_what_it_says_and_refuses_the_rest(file, read, row_format):
     row, _, pairs, answers = ROWS[row_format.name]
-    held = {"preferences": pairs is not None, "answers": answers is not None, "prompts": True}
+    labeled = row_format.name.startswith("labeled_")
+    held = {
+        "preferences": pairs is not None,
+        "labeled_answers": labeled,
+        "answers": answers is not None,
+        "prompts": True,
+    }
     assert row_format.gives == tuple(kind for kind in KINDS if held[kind])
     for kind in KINDS:
-        if not held[kind]:
+        if not held[kind] and not (kind == "labeled_answers" and held["preferences"]):
             with pytest.raises(DataError, match=f"'{row_format.name}' rows have no {NEEDED[kind]}"):
                 read(file([row]), kind)
 
@@ -170,7 +184,7 @@ def recognize_row(row) -> str | None:
 def test_a_number_where_text_is_due_is_of_the_wrong_type(file, read, name, number):
     row = ROWS[name][0]
     row_format = next(row_format for row_format in FORMATS if row_format.name == name)
-    numeric = {"choice", "sum1", "sum2", "tokens"} | ({"id"} if name != "dialsummeval" else set())
+    numeric = {"choice", "sum1", "sum2", "tokens", "label", "kto_tag"} | ({"id"} if name != "dialsummeval" else set())
     for column in row_format.required() - numeric:
         done = read(file([row, row | {column: number}, row]), "prompts")
         (place, reason), (_, _, detail, _) = done.reasons[0], done.rejected[0]

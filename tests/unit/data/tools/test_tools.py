@@ -129,7 +129,7 @@ def test_inspect_and_stats_show_schema_rows_and_lengths(file):
         (["leaks", "{}"], "give at least two"),
         (["stats", "{out}/none.jsonl"], "no such file"),
         (["stats", "{}", "-s", "format=alpaca"], "is not one of"),
-        (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[prompt]"], "is a column of every output"),
+        (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[prompt]"], "is a column of the output"),
         (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[topic]"], "no row of"),
         (["split", "{}", "--out", "{out}", "--stratify", "topic"], "no row of"),
         (["stats", "{out}/*.jsonl"], "no file matches the pattern"),

@@ -45,12 +45,13 @@ class KTO(Config):
 
         log_ratios: [b], Σ (log π − log π_ref) over each answer's tokens; desirable: [b] bool; kl: from `kl`.
         """
-        sign = torch.where(desirable, 1.0, -1.0).to(log_ratios)
-        weight = torch.where(desirable, self.desirable_weight, self.undesirable_weight).to(log_ratios)
-        loss = weight * torch.sigmoid(-sign * self.beta * (log_ratios - kl))  # 1 − σ(x) = σ(−x)
+        good = desirable.to(log_ratios)
+        weight = good * self.desirable_weight + (1 - good) * self.undesirable_weight
+        value = (2 * good - 1) * self.beta * (log_ratios - kl)
+        loss = weight * torch.sigmoid(-value)  # 1 − σ(x) = σ(−x)
         return AnswerLosses(loss, self.beta * log_ratios.detach())
 
     @staticmethod
     def kl(log_ratios: Tensor) -> float:
         """A step's KL from [n], Σ (log π − log π_ref) of answers to other prompts: their mean, or 0 if negative."""
-        return max(0.0, float(log_ratios.mean()))
+        return max(0.0, float(log_ratios.detach().mean()))

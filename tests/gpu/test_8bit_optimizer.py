@@ -8,7 +8,10 @@ from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
 from rayrlhf.training.optimizers import AdamW8bit
 from rayrlhf.training.parallel import Ranks
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
 
 
 def make() -> ModelTrainer:

@@ -145,7 +145,6 @@ def test_orpos_odds_are_finite_and_right_from_certain_to_impossible_answers(mean
     assert found.loss.item() == pytest.approx(wanted, rel=1e-6, abs=1e-6)
 
 
-
 @pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.499])
 def test_smoothing_shrinks_the_gradient_of_an_undecided_pair_to_its_share_of_right_labels(smoothing):
     logprobs, *rest = log_ratios(0.0, 0.0)

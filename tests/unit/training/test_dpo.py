@@ -131,7 +131,9 @@ def test_a_loss_without_a_reference_loads_none(make_worker):
 # steps
 
 
-@pytest.mark.parametrize("loss", [DPO(beta=0.7, label_smoothing=0.1), IPO(beta=0.7), DPO(sft_coef=0.5), ORPO(), SimPO()])
+@pytest.mark.parametrize(
+    "loss", [DPO(beta=0.7, label_smoothing=0.1), IPO(beta=0.7), DPO(sft_coef=0.5), ORPO(), SimPO()]
+)
 def test_step_and_evaluation_report_the_pair_means_of_the_loss(make_worker, other_policy, tiny_qwen2, loss):
     policy, reference = (
         torch.tensor([[logprobs_alone(folder, side, row) for row in ALL] for side in PAIRS])

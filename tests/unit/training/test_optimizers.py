@@ -43,7 +43,10 @@ def test_without_a_kind_it_is_adamw_and_a_kind_may_stand_alone():
 
 def test_settings_of_another_optimizer_are_refused_by_name():
     for tree, message in (
-        ({"kind": "adafactor", "betas": [0.9, 0.99]}, r"optimizer\.betas: unknown setting of adafactor, but one of adamw"),
+        (
+            {"kind": "adafactor", "betas": [0.9, 0.99]},
+            r"optimizer\.betas: unknown setting of adafactor, but one of adamw",
+        ),
         ({"update_clip": 2}, r"optimizer\.update_clip: unknown setting of adamw, but one of adafactor"),
         ({"kind": "lion"}, r"optimizer\.kind: 'lion' is not one of 'adamw', 'adafactor', 'adamw_8bit'"),
     ):
@@ -87,7 +90,9 @@ def test_a_restored_adafactor_goes_on_bit_for_bit(parameters):
     assert run(resumed, 4) == run(straight, 4)
     assert all(map(torch.equal, weights_of(resumed), weights_of(straight)))
     fresh = make(settings, parameters=parameters)
-    fresh.load_training_state({**state, "optimizer": make(settings, parameters=parameters).training_state()["optimizer"]})
+    fresh.load_training_state(
+        {**state, "optimizer": make(settings, parameters=parameters).training_state()["optimizer"]}
+    )
     run(fresh, 4)  # with the weights, but not the moments
     assert not all(map(torch.equal, weights_of(fresh), weights_of(straight)))
 
@@ -103,7 +108,9 @@ def test_optimizers_that_take_no_shards_are_refused_with_fsdp(kind):
 
 def test_8_bit_moments_are_refused_without_cuda_before_anything_starts(tiny_llama, monkeypatch):
     training = TrainingConfig(optimizer=AdamW8bit())
-    wanted = r"policy\.optimizer\.kind is adamw_8bit, which needs CUDA, but policy\.num_gpus is 0: set policy\.num_gpus=1"
+    wanted = (
+        r"policy\.optimizer\.kind is adamw_8bit, which needs CUDA, but policy\.num_gpus is 0: set policy\.num_gpus=1"
+    )
     with pytest.raises(ConfigError, match=wanted):
         check_training(tiny_llama, training, "policy")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

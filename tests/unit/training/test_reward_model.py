@@ -27,8 +27,10 @@ def make_worker(tokenizer, tiny_qwen2):
     ) -> RewardModelWorker:
         settings = AdamW(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
         config = SupervisedTraining(optimizer=settings, max_tokens_per_microbatch=max_tokens)
-        data = (CHOSEN, REJECTED)
-        worker = RewardModelWorker(tiny_qwen2, tokenizer, config, loss or PairwiseLoss(), data, data, 50, Ranks(), margins)
+        data, loss = (CHOSEN, REJECTED), loss or PairwiseLoss()
+        worker = RewardModelWorker(
+            tiny_qwen2, tokenizer, config, loss or PairwiseLoss(), data, data, 50, Ranks(), margins
+        )
         torch.nn.init.normal_(worker.trainer.inner.model.score.weight, generator=torch.Generator().manual_seed(1))
         return worker
 

@@ -6,10 +6,12 @@ tokens that are trained on. Reductions are written so that padding never changes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -187,9 +189,25 @@ def group_std(values: Tensor, groups: Tensor) -> Tensor:
     return variance.sqrt()
 
 
-def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> Tensor:
+def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:
     """−log σ(r_chosen − r_rejected − margin) per pair (Bradley-Terry; margin as in Llama 2, section 3.2.2)."""
-    difference = chosen - rejected
-    if margin is not None:
-        difference = difference - margin
-    return -torch.nn.functional.logsigmoid(difference)
+    return -torch.nn.functional.logsigmoid(chosen - rejected - margin)
+
+
+def log1mexp(log_p: Tensor) -> Tensor:
+    """log(1 − p) from log p ≤ 0, accurate for both small and large p, and finite, gradient included, also at p = 1
+    (Mächler 2012, eq. 7)."""
+    half = math.log(0.5)
+    log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
+    # Each side sees values of its own half only: the other's would have no finite gradient.
+    large = torch.log(-torch.expm1(log_p.clamp(min=half)))
+    small = torch.log1p(-torch.exp(log_p.clamp(max=half)))
+    return torch.where(log_p > half, large, small)
+
+
+ArrayT = TypeVar("ArrayT", Tensor, np.ndarray)
+
+
+def wins(chosen: ArrayT, rejected: ArrayT) -> ArrayT:
+    """1 where chosen is above rejected, ½ where they are equal, 0 where it is below: its mean is an accuracy."""
+    return (chosen > rejected) * 1.0 + (chosen == rejected) * 0.5

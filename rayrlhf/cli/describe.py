@@ -15,8 +15,8 @@ from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.roles import roles_of
 from rayrlhf.training.model_trainer import TrainingConfig
 
-BYTES_TRAINED = 12
-"""Per trained parameter, beside the weight itself: its gradient and AdamW's two moments in float32."""
+BYTES_OF_GRADIENT = 4
+"""Per trained parameter, beside the weight itself and what the optimizer keeps."""
 BYTES_OF_MASTER = 6
 """More with bfloat16 parameters: the float32 master and a bfloat16 gradient."""
 BYTES_FROZEN = 4
@@ -85,7 +85,11 @@ def training_bytes(model: str, parameters: int, training: TrainingConfig, num_wo
     """Bytes that one of `num_workers` needs for weights, gradients and optimizer; activations come on top."""
     share = 1.0 if training.lora is None else trained_share(model, training.lora)
     weights = parameters if training.lora is None else parameters * (1 + share)
-    trained = BYTES_TRAINED + (BYTES_OF_MASTER if training.parameters == "bfloat16" else 0)
+    trained = (
+        BYTES_OF_GRADIENT
+        + training.optimizer.state_bytes
+        + (BYTES_OF_MASTER if training.parameters == "bfloat16" else 0)
+    )
     total = weights * training.dtype.itemsize + parameters * share * trained
     if training.load_in_4bit:
         total -= parameters * linear_share(model) * (training.dtype.itemsize - BYTES_IN_4_BITS)

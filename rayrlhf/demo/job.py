@@ -124,8 +124,8 @@ def report(folder: Path, seconds: dict[str, float]) -> bool:
         "reward-model accuracy",
         "–",
         f"{reward_model['eval/accuracy']:.3f}",
-        f"n = {reward_model['eval/num_pairs']:.0f}; picking the longer answer: "
-        f"{reward_model['eval/longer_answer_accuracy']:.3f}",
+        f"n = {reward_model['eval/num_pairs']:.0f}; by length alone: "
+        f"{reward_model['eval/length_baseline_accuracy']:.3f}",
     )
     table.add_row(
         "held-out reward",

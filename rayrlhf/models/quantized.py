@@ -37,20 +37,22 @@ def check_4bit(model: str, field: str, num_gpus: float, gpus_field: str) -> None
     """Raises ConfigError if workers that reserve `num_gpus` each cannot load `model` in 4 bits, as `field` asks."""
     from transformers.pytorch_utils import Conv1D
 
-    if num_gpus == 0:
-        raise ConfigError(
-            f"{field}.load_in_4bit is true, which needs CUDA, but {gpus_field} is 0: set {gpus_field}=1, or "
-            f"{field}.load_in_4bit=false"
-        )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            f"{field}.load_in_4bit is true, which needs bitsandbytes, but it is not installed: install the CUDA "
-            f"requirements (make install KIND=cuda), or set {field}.load_in_4bit=false"
-        )
+    check_bitsandbytes(f"{field}.load_in_4bit is true", f"{field}.load_in_4bit=false", num_gpus, gpus_field)
     if any(isinstance(module, Conv1D) for module in skeleton(model).modules()):
         raise ConfigError(
             f"{field}.load_in_4bit is true, but model {model!r} keeps its weights transposed (Conv1D), which "
             f"cannot be merged from 4 bits: set {field}.load_in_4bit=false"
+        )
+
+
+def check_bitsandbytes(setting: str, instead: str, num_gpus: float, gpus_field: str) -> None:
+    """Raises ConfigError if workers that reserve `num_gpus` each cannot use bitsandbytes, as `setting` asks."""
+    if num_gpus == 0:
+        raise ConfigError(f"{setting}, which needs CUDA, but {gpus_field} is 0: set {gpus_field}=1, or {instead}")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"{setting}, which needs bitsandbytes, but it is not installed: install the CUDA requirements "
+            f"(make install KIND=cuda), or set {instead}"
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rayrlhf.data.tokens.prepare import TokenSet
+from rayrlhf.config import ConfigError
+from rayrlhf.data.tokens.prepare import Part
 from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig, PairData
 from rayrlhf.offline.stage import Stage, run_offline
@@ -28,24 +29,34 @@ def run_reward_model(config: RewardModelConfig) -> RunDirectory:
     return run_offline(STAGE, config)
 
 
+def _check(config: RewardModelConfig, training: Part) -> None:
+    if config.loss.margin_from_scores and not training.values.any():
+        raise ConfigError(
+            f"loss.margin_from_scores is {config.loss.margin_from_scores:g}, but no training pair has scores: "
+            "set loss.margin_from_scores=0, or read data with two scores a pair"
+        )
+
+
 def _build(
-    config: RewardModelConfig, total_steps: int, training: TokenSet, heldout: TokenSet, ranks: Ranks
+    config: RewardModelConfig, total_steps: int, training: Part, heldout: Part, ranks: Ranks
 ) -> RewardModelWorker:
     return RewardModelWorker(
         config.model,
         load_tokenizer(config.model),
         config.training,
         config.loss,
-        (training[0], training[1]),
-        (heldout[0], heldout[1]),
+        (training.tokens[0], training.tokens[1]),
+        (heldout.tokens[0], heldout.tokens[1]),
         total_steps,
         ranks,
+        training.values,
     )
 
 
 STAGE = Stage(
     title="reward model",
-    shown=("reward_model/loss", "eval/accuracy", "eval/longer_answer_accuracy", "eval/num_pairs"),
-    kind="preferences",
+    shown=("reward_model/loss", "eval/accuracy", "eval/length_baseline_accuracy", "eval/num_pairs"),
+    kind=lambda config: "preferences",
     build=_build,
+    check=_check,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rayrlhf.data.tokens.prepare import TokenSet
+from rayrlhf.data.tokens.prepare import Part
 from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig, OfflineData
 from rayrlhf.offline.stage import Stage, run_offline
@@ -34,13 +34,13 @@ def run_sft(config: SFTConfig) -> RunDirectory:
     return run_offline(STAGE, config)
 
 
-def _build(config: SFTConfig, total_steps: int, training: TokenSet, heldout: TokenSet, ranks: Ranks) -> SFTWorker:
+def _build(config: SFTConfig, total_steps: int, training: Part, heldout: Part, ranks: Ranks) -> SFTWorker:
     return SFTWorker(
         config.model,
         load_tokenizer(config.model),
         config.training,
-        training[0],
-        heldout[0],
+        training.tokens[0],
+        heldout.tokens[0],
         total_steps,
         ranks,
         config.data.train_on_prompt,
@@ -50,6 +50,6 @@ def _build(config: SFTConfig, total_steps: int, training: TokenSet, heldout: Tok
 STAGE = Stage(
     title="sft",
     shown=("sft/loss", "eval/loss", "eval/perplexity", "sft/learning_rate"),
-    kind="answers",
+    kind=lambda config: "answers",
     build=_build,
 )

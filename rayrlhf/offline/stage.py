@@ -23,7 +23,7 @@ from rayrlhf.cluster.placement import check_capacity, cluster_nodes, plan_placem
 from rayrlhf.config import ConfigError
 from rayrlhf.data.ingest.records import Kind
 from rayrlhf.data.tokens.inputs import prepare_with_progress
-from rayrlhf.data.tokens.prepare import TokenSet
+from rayrlhf.data.tokens.prepare import Part
 from rayrlhf.metrics import MetricsLog, prefixed
 from rayrlhf.models import load_tokenizer
 from rayrlhf.offline.config import OfflineConfig
@@ -44,10 +44,12 @@ class Stage(Generic[ConfigT]):
     title: str
     shown: tuple[str, ...]
     """Metrics on the console line."""
-    kind: Kind
+    kind: Callable[[ConfigT], Kind]
     """The kind of records to read."""
-    build: Callable[[ConfigT, int, TokenSet, TokenSet, Ranks], OfflineWorker]
+    build: Callable[[ConfigT, int, Part, Part, Ranks], OfflineWorker]
     """(config, optimizer steps, training rows, held-out rows, ranks) → one rank's worker."""
+    check: Callable[[ConfigT, Part], None] = lambda config, training: None
+    """Raises ConfigError if the settings do not fit the training rows."""
 
 
 def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
@@ -55,13 +57,15 @@ def run_offline(stage: Stage[ConfigT], config: ConfigT) -> RunDirectory:
     config = config.resolved()
     check_models(config)
     tokenizer = load_tokenizer(config.model)
-    data = prepare_with_progress(config.data, stage.kind, tokenizer, config.data, config.run.seed)
+    data = prepare_with_progress(config.data, stage.kind(config), tokenizer, config.data, config.run.seed)
+    training, heldout = Part(data.train, data.train_values), Part(data.heldout, data.heldout_values)
+    stage.check(config, training)
     connect_for(config)
     directory = RunDirectory.create(config.run, config, [*config.models.values(), *config.data.files])
     directory.write_lineage(data.sources, config.models)
     directory.write_data_report(data.account.as_dict(), data.rejected)
     schedule = schedule_of(config, len(data.train[0]))
-    refs = [ray.put(data.train), ray.put(data.heldout)]  # one copy per node, read in place by all its workers
+    refs = [ray.put(training), ray.put(heldout)]  # one copy per node, read in place by all its workers
 
     def build(ranks: Ranks) -> OfflineWorker:
         own_training, own_heldout = ray.get(refs)

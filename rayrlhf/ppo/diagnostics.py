@@ -96,5 +96,5 @@ class Diagnostics:
                 "hacking",
                 f"the reward rose by {rise:.3g}, but it goes with length (correlation {correlation:.2f}) and responses "
                 f"went from {first_length:.0f} to {length:.0f} tokens: length alone may explain it; compare with "
-                "reward_model eval/longer_answer_accuracy",
+                "reward_model eval/length_baseline_accuracy",
             )

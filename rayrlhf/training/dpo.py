@@ -1,8 +1,5 @@
-"""Direct preference optimization (Rafailov et al. 2023) on one rank: a policy trained on pairs and a frozen reference.
-
-The reference never changes, so log π_ref of every answer is computed once, before the policy is loaded: two models are
-never in memory together. A restarted worker computes it again, from the same folder.
-"""
+"""Direct preference optimization (Rafailov et al. 2023) on one rank, and other losses on pairs: a policy, and a frozen
+reference for the losses that have one."""
 
 from __future__ import annotations
 
@@ -13,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rayrlhf.algorithms.preference import PairLosses, PreferenceLoss
+from rayrlhf.algorithms.preference import PairLoss, PairLosses
+from rayrlhf.data.tokens.sequences import Sequences
+from rayrlhf.functional import wins
 from rayrlhf.models import Policy
 from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
 from rayrlhf.training.offline_worker import OfflineWorker
 from rayrlhf.training.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
-from rayrlhf.training.parallel import Ranks, distribute
+from rayrlhf.training.parallel import Ranks
+from rayrlhf.training.reference import load_reference
 from rayrlhf.training.sft import label_mask, trained_lengths
 
 
@@ -27,7 +27,7 @@ class ReferencedPairs:
     """Pairs with all that the loss needs besides the policy's log-probabilities."""
 
     pairs: PairSet
-    ref_logprobs: np.ndarray  # [2, N] float64, Σ log π_ref over each answer's tokens, its eos included
+    ref_logprobs: np.ndarray | None  # [2, N] float64, Σ log π_ref over each answer's tokens, its eos included
     lengths: np.ndarray  # [2, N] int64, the number of these tokens
 
     def __len__(self) -> int:
@@ -42,17 +42,17 @@ class DPOWorker(OfflineWorker):
     def __init__(
         self,
         model: str,
-        reference_model: str,
+        reference_model: str | None,
         tokenizer: Any,
         config: TrainingConfig,
-        loss: PreferenceLoss,
+        loss: PairLoss,
         train: PairSet,
         heldout: PairSet,
         total_steps: int,
         ranks: Ranks,
     ) -> None:
         self._loss = loss
-        self._train, self._heldout = refer(reference_model, (train, heldout), config, ranks)
+        self._train, self._heldout = _referenced(reference_model, (train, heldout), config, ranks)
         loaded = Policy.load(model, config.dtype, config.load_in_4bit)
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
 
@@ -66,7 +66,7 @@ class DPOWorker(OfflineWorker):
             chosen, rejected = losses.rewards
             return loss, {
                 "loss": loss,
-                "accuracy": (chosen > rejected).sum() / num_pairs,
+                "accuracy": wins(chosen, rejected).sum() / num_pairs,
                 "margin_mean": (chosen - rejected).sum() / num_pairs,
                 "chosen_reward_mean": chosen.sum() / num_pairs,
                 "rejected_reward_mean": rejected.sum() / num_pairs,
@@ -75,10 +75,7 @@ class DPOWorker(OfflineWorker):
         return self.optimizer_step(pair_lengths(self._train.pairs, rows), loss_of)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss, implicit rewards and accuracy on the held-out pairs.
-
-        Accuracy counts chosen strictly above rejected, so a policy that equals its reference has accuracy 0, not 0.5.
-        """
+        """Loss, implicit rewards and accuracy on the held-out pairs."""
         self.trainer.module.eval()
         pairs, ranks = self._heldout.pairs, self.trainer.ranks
         logprobs = score_pairs(
@@ -97,26 +94,27 @@ class DPOWorker(OfflineWorker):
 
     def _losses(self, logprobs: Tensor, data: ReferencedPairs, rows: np.ndarray) -> PairLosses:
         """logprobs: [2, b] of the given rows; the loss is computed in its dtype, on its device."""
-        known = (torch.from_numpy(array[:, rows]).to(logprobs) for array in (data.ref_logprobs, data.lengths))
-        return self._loss.evaluate(logprobs, *known)
+        reference = None if data.ref_logprobs is None else torch.from_numpy(data.ref_logprobs[:, rows]).to(logprobs)
+        return self._loss.evaluate(logprobs, reference, torch.from_numpy(data.lengths[:, rows]).to(logprobs))
 
 
-def refer(model: str, sets: tuple[PairSet, ...], config: TrainingConfig, ranks: Ranks) -> list[ReferencedPairs]:
-    """Each of `sets` with its log-probabilities under the policy in folder `model`, which is then released.
+def _referenced(
+    model: str | None, sets: tuple[PairSet, ...], config: TrainingConfig, ranks: Ranks
+) -> list[ReferencedPairs]:
+    """Each of `sets` with its log-probabilities under the policy in folder `model`, if there is one."""
+    module = None if model is None else load_reference(model, config, ranks)
 
-    Loaded as the trained policy is, so that the two differ by what was learned only.
-    """
-    policy = Policy.load(model, config.dtype, config.load_in_4bit).requires_grad_(False).eval()
-    # Nothing is trained here, so replicas need no DDP wrapper. Shards do: one device may not hold the whole model.
-    module = distribute(policy, "fsdp", ranks) if config.sharding == "fsdp" else policy.to(ranks.device)
-    return [
-        ReferencedPairs(
-            pairs,
-            score_pairs(pairs, config, ranks, lambda rows, pairs=pairs: answer_logprobs(module, pairs, rows, ranks)),
-            np.stack([np.maximum(trained_lengths(side, np.arange(len(side)), False), 1) for side in pairs]),
-        )
-        for pairs in sets
-    ]
+    def logprobs(pairs: PairSet) -> np.ndarray | None:
+        if module is None:
+            return None
+        return score_pairs(pairs, config, ranks, lambda rows: answer_logprobs(module, pairs, rows, ranks))
+
+    return [ReferencedPairs(pairs, logprobs(pairs), np.stack([num_trained(side) for side in pairs])) for pairs in sets]
+
+
+def num_trained(answers: Sequences) -> np.ndarray:
+    """[N] int64, tokens of each answer that have a log-probability; 1 where none has, which makes a mean of 0."""
+    return np.maximum(trained_lengths(answers, np.arange(len(answers)), train_on_prompt=False), 1)
 
 
 def answer_logprobs(module: nn.Module, pairs: PairSet, rows: np.ndarray, ranks: Ranks) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rayrlhf.config import ConfigError
 from rayrlhf.models import check_lora
 from rayrlhf.models.folder import skeleton
-from rayrlhf.models.quantized import check_4bit
+from rayrlhf.models.quantized import check_4bit, check_bitsandbytes
 from rayrlhf.training.model_trainer import TrainingConfig
 
 
@@ -18,8 +18,12 @@ def check_training(
     """
     if training.lora is not None:
         check_lora(model, training.lora, f"{field}.lora")
+    gpus_field = gpus_field or f"{field}.num_gpus"
     if training.load_in_4bit:
-        check_4bit(model, f"{field}.lora", num_gpus, gpus_field or f"{field}.num_gpus")
+        check_4bit(model, f"{field}.lora", num_gpus, gpus_field)
+    if training.optimizer.needs_cuda:
+        setting = f"{field}.optimizer.kind"
+        check_bitsandbytes(f"{setting} is {training.optimizer.kind}", f"{setting}=adamw", num_gpus, gpus_field)
     if training.activation_checkpointing and not skeleton(model).supports_gradient_checkpointing:
         raise ConfigError(
             f"{field}.activation_checkpointing is true, but transformers cannot recompute the layers of model "

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from rayrlhf.config import Config
 from rayrlhf.models.lora import LoraConfig, add_adapters
 from rayrlhf.training.batching import plan_microbatches
+from rayrlhf.training.optimizers import AdamW, AnyOptimizer
 from rayrlhf.training.parallel import (
     Precision,
     Ranks,
@@ -28,38 +29,10 @@ from rayrlhf.training.parallel import (
 from rayrlhf.training.trained_weights import TrainedWeights
 
 
-class OptimizerConfig(Config):
-    """AdamW and its learning-rate schedule."""
-
-    learning_rate: PositiveFloat = 1e-5
-    weight_decay: NonNegativeFloat = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
-    max_grad_norm: PositiveFloat | None = 1.0
-    """Clip the global gradient norm to this; null does not clip."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up: constant, or decaying to `min_learning_rate_ratio` at the last step."""
-    warmup_steps: NonNegativeInt = 0
-    """Optimizer steps over which the rate rises linearly from near 0."""
-    min_learning_rate_ratio: float = Field(default=0.0, ge=0, le=1)
-
-    def rate_factor(self, step: int, total_steps: int) -> float:
-        """Multiplier of the learning rate at optimizer step `step` (0-based) of `total_steps`."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
-        decay = {
-            "constant": 1.0,
-            "linear": 1.0 - progress,
-            "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
-        }[self.schedule]
-        return self.min_learning_rate_ratio + (1 - self.min_learning_rate_ratio) * decay
-
-
 class TrainingConfig(Config):
     """How one module is trained, whatever its loss."""
 
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: AnyOptimizer = AdamW()
     max_tokens_per_microbatch: int = Field(default=8192, gt=0)
     """Padded tokens in one forward pass. Bounds memory; never changes the result."""
     sharding: Sharding = "ddp"
@@ -81,6 +54,15 @@ class TrainingConfig(Config):
             raise ValueError(
                 "precision 'float32' contradicts parameters 'bfloat16': the weights have only bfloat16's digits; set "
                 "parameters to float32, or precision to auto"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _optimizer_fits_sharding(self) -> TrainingConfig:
+        if self.sharding == "fsdp" and not self.optimizer.shards:
+            raise ValueError(
+                f"sharding 'fsdp' cannot shard the state of optimizer {self.optimizer.kind!r}: set sharding to ddp, or "
+                "optimizer.kind to adamw"
             )
         return self
 
@@ -162,16 +144,9 @@ class ModelTrainer:
             module.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.module = distribute(module, config.sharding, ranks)
         self.trained = TrainedWeights(self.module, masters=config.parameters == "bfloat16")
-        settings = config.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.trained.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-        )
+        self.optimizer = config.optimizer.build(self.trained.parameters())
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: settings.rate_factor(step, total_steps)
+            self.optimizer, lambda step: config.optimizer.rate_factor(step, total_steps)
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rayrlhf.metrics import prefixed
-from rayrlhf.training.model_trainer import MicroLoss, ModelTrainer, StepReport
+from rayrlhf.training.batching import plan_microbatches
+from rayrlhf.training.model_trainer import MicroLoss, ModelTrainer, StepReport, TrainingConfig
+from rayrlhf.training.parallel import Ranks, autocast
+
+RowPass = Callable[[np.ndarray], Tensor]
+"""rows [b] → K numbers for each of them, [K, b]."""
 
 
 class OfflineWorker(ABC):
@@ -76,6 +82,23 @@ def gather_objects(value: Any, world_size: int) -> list[Any]:
     gathered: list[Any] = [None] * world_size
     dist.all_gather_object(gathered, value)
     return gathered
+
+
+@torch.no_grad()
+def score_rows(lengths: np.ndarray, config: TrainingConfig, ranks: Ranks, row_pass: RowPass) -> np.ndarray:
+    """`row_pass` over all rows of these lengths ([N] tokens), split over ranks: [K, N] float64, the same on every
+    rank."""
+    own: list[tuple[list[int], np.ndarray]] = []
+    for picked in plan_microbatches(lengths, config.max_tokens_per_microbatch, ranks.world_size)[ranks.rank]:
+        with autocast(ranks.device, config.compute_precision):
+            scores = row_pass(np.array(picked or [0]))
+        if picked:
+            own.append((picked, scores.float().cpu().numpy()))
+    gathered = [part for parts in gather_objects(own, ranks.world_size) for part in parts]
+    result = np.zeros((len(gathered[0][1]), len(lengths)), dtype=np.float64)
+    for rows, of_rows in gathered:
+        result[:, rows] = of_rows
+    return result
 
 
 def merge_reports(report: StepReport, world_size: int) -> dict[str, float]:

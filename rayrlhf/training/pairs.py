@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rayrlhf.data.tokens.sequences import Sequences
-from rayrlhf.training.batching import plan_microbatches
+from rayrlhf.functional import wins
 from rayrlhf.training.model_trainer import TrainingConfig
-from rayrlhf.training.offline_worker import gather_objects
-from rayrlhf.training.parallel import Ranks, autocast
+from rayrlhf.training.offline_worker import RowPass, score_rows
+from rayrlhf.training.parallel import Ranks
 
 PairSet: TypeAlias = tuple[Sequences, Sequences]
 """(chosen, rejected), with the same rows."""
-
-PairPass = Callable[[np.ndarray], Tensor]
-"""rows [b] → one number per answer, [2, b]: chosen, then rejected."""
 
 
 def pair_lengths(pairs: PairSet, rows: np.ndarray) -> np.ndarray:
@@ -36,32 +31,23 @@ def stack_sides(sides: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in sides])
 
 
-@torch.no_grad()
-def score_pairs(pairs: PairSet, config: TrainingConfig, ranks: Ranks, pair_pass: PairPass) -> np.ndarray:
-    """`pair_pass` over all pairs, split over ranks: [2, N] float64, the same on every rank."""
-    lengths = pair_lengths(pairs, np.arange(len(pairs[0])))
-    own: list[tuple[list[int], np.ndarray]] = []
-    for picked in plan_microbatches(lengths, config.max_tokens_per_microbatch, ranks.world_size)[ranks.rank]:
-        with autocast(ranks.device, config.compute_precision):
-            scores = pair_pass(np.array(picked or [0]))
-        if picked:
-            own.append((picked, scores.float().cpu().numpy()))
-    result = np.zeros((2, len(lengths)), dtype=np.float64)
-    for part in gather_objects(own, ranks.world_size):
-        for rows, of_rows in part:
-            result[:, rows] = of_rows
-    return result
+def score_pairs(pairs: PairSet, config: TrainingConfig, ranks: Ranks, pair_pass: RowPass) -> np.ndarray:
+    """`pair_pass` (rows [b] → one number per answer, [2, b]) over all pairs, split over ranks: [2, N] float64, the same
+    on every rank."""
+    return score_rows(pair_lengths(pairs, np.arange(len(pairs[0]))), config, ranks, pair_pass)
 
 
 def pair_metrics(pairs: PairSet, chosen: np.ndarray, rejected: np.ndarray) -> dict[str, float]:
-    """Held-out accuracy (chosen strictly above rejected), its n, and the accuracy of "pick the longer answer".
+    """Held-out accuracy, its n, and the accuracy of "pick the longer answer" and of the better one of this and "pick
+    the shorter answer". A tie counts half.
 
     chosen, rejected: [N], the score of each answer.
     """
-    longer = pairs[0].lengths - pairs[1].lengths
+    longer = float(wins(pairs[0].lengths, pairs[1].lengths).mean())
     return {
-        "eval/accuracy": float((chosen > rejected).mean()),
-        "eval/longer_answer_accuracy": float((longer > 0).mean()),
+        "eval/accuracy": float(wins(chosen, rejected).mean()),
+        "eval/longer_answer_accuracy": longer,
+        "eval/length_baseline_accuracy": max(longer, 1 - longer),
         "eval/num_pairs": float(len(chosen)),
         "eval/margin_mean": float((chosen - rejected).mean()),
     }

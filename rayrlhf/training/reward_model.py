@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from rayrlhf.config import Config
-from rayrlhf.functional import pairwise_loss
+from rayrlhf.functional import pairwise_loss, wins
 from rayrlhf.models import RewardStatistics, ScalarModel
 from rayrlhf.models.scalar import Pooling, pool_scores
 from rayrlhf.training.model_trainer import ModelTrainer, SupervisedTraining
@@ -24,6 +23,9 @@ class PairwiseLoss(Config):
 
     margin: NonNegativeFloat = 0.0
     """Subtracted from the reward difference of each pair (Llama 2, section 3.2.2)."""
+    margin_from_scores: NonNegativeFloat = 0.0
+    """What the pair's own margin, the difference of its answers' scores in the data, is multiplied with and subtracted
+    too: pairs of which people were surer are to lie further apart. Pairs without scores have none."""
     center_coef: NonNegativeFloat = 0.0
     """Weight of (r_chosen + r_rejected)², which keeps scores around 0 (Eisenstein et al. 2023)."""
     pooling: Pooling = "last"
@@ -44,27 +46,31 @@ class RewardModelWorker(OfflineWorker):
         heldout: PairSet,
         total_steps: int,
         ranks: Ranks,
+        margins: np.ndarray | None = None,
     ) -> None:
+        """margins: [N], of the training pairs; None is 0 for all."""
         loaded = ScalarModel.load(model, config.dtype, config.load_in_4bit, config.dropout)
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
         self._loss, self._train, self._heldout = loss, train, heldout
+        self._margins = np.zeros(len(train[0])) if margins is None else margins
 
     def train_step(self, rows: np.ndarray) -> dict[str, float]:
         num_pairs = len(rows)
+        margins = self._loss.margin + self._loss.margin_from_scores * self._margins[rows]
 
         def loss_of(picked: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
             chosen, rejected = self._scores(self._train, rows[picked])
-            loss = pairwise_loss(chosen, rejected, torch.full_like(chosen, self._loss.margin)).sum()
+            loss = pairwise_loss(chosen, rejected, self.to_device(margins[picked]).to(chosen)).sum()
             loss = (loss + self._loss.center_coef * ((chosen + rejected) ** 2).sum()) / num_pairs
             return loss, {
                 "loss": loss,
-                "accuracy": (chosen > rejected).sum() / num_pairs,
+                "accuracy": wins(chosen, rejected).sum() / num_pairs,
             }
 
         return self.optimizer_step(pair_lengths(self._train, rows), loss_of)
 
     def evaluate(self) -> dict[str, float]:
-        """Held-out accuracy, that of "pick the longer answer", and the loss without margin and centering."""
+        """Held-out accuracy, that of going by the length, and the loss without margin and centering."""
         chosen, rejected = self._score_all(self._heldout)
         return pair_metrics(self._heldout, chosen, rejected) | {
             "eval/loss": float(np.logaddexp(0, rejected - chosen).mean())

@@ -19,7 +19,7 @@ def summary(folder: Path) -> dict[str, float]:
 def test_each_stage_learns(demo: tuple[Path, str]) -> None:
     sft, reward_model, ppo = (summary(demo[0] / stage) for stage in ("sft", "reward_model", "ppo"))
     assert sft["eval/loss"] < 1.0 < sft["first/eval/loss"]
-    assert reward_model["eval/accuracy"] > reward_model["eval/longer_answer_accuracy"] + 0.1
+    assert reward_model["eval/accuracy"] > reward_model["eval/length_baseline_accuracy"] + 0.1
     assert ppo["eval/reward_mean"] > ppo["first/eval/reward_mean"] + 3 * ppo["first/eval/reward_se"]
     assert ppo["eval/kl_mean"] > 0
 

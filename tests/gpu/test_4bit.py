@@ -11,7 +11,8 @@ from padded_arrays import in_order, mask_of, tokens_of
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.models import LoraConfig, Policy, load_tokenizer
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import TrainingConfig
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 
@@ -23,9 +24,7 @@ pytest.importorskip("bitsandbytes")
 
 LENGTHS = [(3, 4), (2, 7), (5, 1), (1, 3)]
 ALL = np.arange(len(LENGTHS))
-CONFIG = TrainingConfig(
-    lora=LoraConfig(rank=4, alpha=8.0, load_in_4bit=True), optimizer=OptimizerConfig(learning_rate=1e-2)
-)
+CONFIG = TrainingConfig(lora=LoraConfig(rank=4, alpha=8.0, load_in_4bit=True), optimizer=AdamW(learning_rate=1e-2))
 
 
 @pytest.fixture

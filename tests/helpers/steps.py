@@ -9,12 +9,14 @@ import torch
 from padded_arrays import mask_of
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
-from rayrlhf.algorithms.preference import DPO
+from rayrlhf.algorithms.preference import DPO, KTO, ORPO, PairLoss, SimPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import load_tokenizer
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
+from rayrlhf.training.kto import KTOWorker, LabeledSet
+from rayrlhf.training.model_trainer import SupervisedTraining
 from rayrlhf.training.offline_worker import merge_reports
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
@@ -27,7 +29,11 @@ LOSSES = {
     "sft": "sft/loss",
     "reward_model": "reward_model/loss",
     "dpo": "dpo/loss",
+    "orpo": "dpo/loss",
+    "simpo": "dpo/loss",
+    "kto": "dpo/loss",
 }
+PAIR_LOSSES: dict[str, PairLoss] = {"dpo": DPO(sft_coef=0.1), "orpo": ORPO(), "simpo": SimPO()}
 ALGORITHM = PPO(entropy_coef=0.01, kl_in="loss", kl_estimator="k3")
 
 
@@ -85,7 +91,7 @@ def run_steps(
     every rank."""
     ranks = ranks or Ranks()
     # Below half a unit of the weights' last place: every step is one from the start.
-    optimizer = OptimizerConfig(learning_rate=1e-15, max_grad_norm=None)
+    optimizer = AdamW(learning_rate=1e-15, max_grad_norm=None)
     worker = _worker(role, inputs, SupervisedTraining(optimizer=optimizer, **settings), ranks)
     gradients: list[dict[str, torch.Tensor]] = []
 
@@ -118,4 +124,13 @@ def _worker(role: str, inputs: Inputs, config: SupervisedTraining, ranks: Ranks)
         return SFTWorker(inputs.policy, tokenizer, config, pairs[0], pairs[0], 10, ranks)
     if role == "reward_model":
         return RewardModelWorker(inputs.reward_model, tokenizer, config, PairwiseLoss(), pairs, pairs, 10, ranks)
-    return DPOWorker(inputs.policy, inputs.policy, tokenizer, config, DPO(sft_coef=0.1), pairs, pairs, 10, ranks)
+    if role == "kto":
+        labeled = LabeledSet(pairs[0], np.arange(len(pairs[0])) % 2 == 0)
+        worker = KTOWorker(inputs.policy, inputs.policy, tokenizer, config, KTO(), labeled, labeled, 10, ranks)
+        # A policy that went away from its reference, by another distance in each row: its KL takes part in the loss.
+        away = np.random.default_rng(0).normal(3, 1, len(labeled))
+        worker._train = replace(worker._train, ref_mismatched=worker._train.ref_mismatched - away)
+        return worker
+    loss = PAIR_LOSSES[role]
+    reference = inputs.policy if loss.needs_reference else None
+    return DPOWorker(inputs.policy, reference, tokenizer, config, loss, pairs, pairs, 10, ranks)

@@ -47,7 +47,7 @@ class Augmentation(Config):
                     continue
                 origin = replace(pair.origin, siblings=0, rule=kind, synthetic=True)
                 account.notes["synthetic pairs"] += 1
-                yield replace(pair, rejected=rejected, origin=origin)
+                yield replace(pair, rejected=rejected, margin=0.0, origin=origin)
 
     def _negative(self, kind: Negative, pair: Preference, donors: _Donors, rng: random.Random) -> str | None:
         words = pair.chosen.split()

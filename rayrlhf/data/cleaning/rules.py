@@ -15,7 +15,7 @@ from rayrlhf.data.cleaning.languages import language_of
 from rayrlhf.data.cleaning.near_duplicates import NearDuplicates
 from rayrlhf.data.ingest.account import Account
 from rayrlhf.data.ingest.code_pages import wrong_code_page
-from rayrlhf.data.ingest.records import Answer, Origin, Preference, Record, visible
+from rayrlhf.data.ingest.records import Answer, LabeledAnswer, Origin, Preference, Record, visible
 
 
 class Cleaning(Config):
@@ -58,7 +58,8 @@ class Cleaning(Config):
                 if first and first != str(record.origin):
                     reason, detail = "duplicate id", f"{record.origin.id!r} is the id of {first} too"
             if not reason and not self.keep_duplicates:
-                first = contents.earlier("\x1d".join((record.prompt.key, *record.answers)), record.origin)
+                label = (str(record.desirable),) if isinstance(record, LabeledAnswer) else ()  # people may disagree
+                first = contents.earlier("\x1d".join((record.prompt.key, *record.answers, *label)), record.origin)
                 if first:
                     reason, detail = "exact duplicate", f"of {first}, which stays"
             if reason:
@@ -85,7 +86,7 @@ class Cleaning(Config):
         texts = tuple(self._without_end_marker(text) for text in record.answers)
         if isinstance(record, Preference):
             return replace(record, chosen=texts[0], rejected=texts[1])
-        assert isinstance(record, Answer)
+        assert isinstance(record, Answer | LabeledAnswer)
         return replace(record, text=texts[0])
 
     def _without_end_marker(self, text: str) -> str:

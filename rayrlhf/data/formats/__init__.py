@@ -17,6 +17,9 @@ from rayrlhf.data.formats.implicit_prompt import ImplicitPrompt
 from rayrlhf.data.formats.instruction import Instruction
 from rayrlhf.data.formats.kochatgpt_ranking import KochatgptRanking
 from rayrlhf.data.formats.kochatgpt_sft import KochatgptSFT
+from rayrlhf.data.formats.labeled_chat import LabeledChat
+from rayrlhf.data.formats.labeled_completion import LabeledCompletion
+from rayrlhf.data.formats.labeled_instruction import LabeledInstruction
 from rayrlhf.data.formats.nectar import Nectar
 from rayrlhf.data.formats.preference_pair import PreferencePair
 from rayrlhf.data.formats.prompt_completion import PromptCompletion
@@ -54,6 +57,9 @@ FORMATS: tuple[type[Row], ...] = (
     ChatPair,
     PreferencePair,
     HhRlhf,
+    LabeledCompletion,
+    LabeledInstruction,
+    LabeledChat,
     KochatgptSFT,
     PromptCompletion,
     SelfInstruct,

@@ -12,7 +12,17 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from rayrlhf.data.files.base import BadRow
 from rayrlhf.data.files.json_lines import parse
 from rayrlhf.data.ingest.account import Rejected
-from rayrlhf.data.ingest.records import Answer, Kind, Message, Origin, Preference, PromptText, Record, Role
+from rayrlhf.data.ingest.records import (
+    Answer,
+    Kind,
+    LabeledAnswer,
+    Message,
+    Origin,
+    Preference,
+    PromptText,
+    Record,
+    Role,
+)
 from rayrlhf.data.ingest.rules import RowRules
 
 
@@ -36,6 +46,11 @@ class Row(BaseModel):
     def required(cls) -> frozenset[str]:
         """The keys that a row of this format must have, each by its first name."""
         return frozenset(names[0] for names in _required_names(cls))
+
+    @classmethod
+    def can_give(cls, kind: Kind) -> bool:
+        """Whether rows of this format can be read as `kind`: a pair is two labeled answers too."""
+        return kind in cls.gives or (kind == "labeled_answers" and "preferences" in cls.gives)
 
     @classmethod
     def reads(cls, field: str) -> bool:
@@ -63,6 +78,10 @@ class Row(BaseModel):
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         """Chosen/rejected pairs. Raises Rejected if the row has none."""
         raise NotImplementedError
+
+    def labeled_answers(self, origin: Origin, rules: RowRules) -> list[LabeledAnswer]:
+        """Answers that somebody found good or bad; of each pair both."""
+        return [answer for pair in self.preferences(origin, rules) for answer in pair.labeled]
 
 
 @cache
@@ -185,6 +204,18 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
+TRUE, FALSE = ("true", "1"), ("false", "0")
+
+
+def is_truth_value(value: Any) -> bool:
+    """Whether a column's value is a yes or no: true, false, 1 or 0, or these as the text of a table's cell."""
+    return str(value).strip().lower().removesuffix(".0") in TRUE + FALSE
+
+
+def _truth(value: Any) -> Any:
+    return str(value).strip().lower().removesuffix(".0") in TRUE if is_truth_value(value) else value
+
+
 FromCell = BeforeValidator(_from_cell)
 """For lists and mappings, which CSV writes as JSON text."""
 Whole = Annotated[int, Field(strict=False), BeforeValidator(_no_truth_value)]
@@ -197,6 +228,8 @@ def _none_if_empty(value: Any) -> Any:
 
 EmptyCell = BeforeValidator(_none_if_empty)
 """For values that may be left out, which CSV writes as empty text."""
+Truth = Annotated[bool, BeforeValidator(_truth)]
+"""True or false, which some data write as 1 and 0, and tables as text."""
 Score = Annotated[float, Field(strict=False, allow_inf_nan=False), BeforeValidator(_no_truth_value)]
 
 

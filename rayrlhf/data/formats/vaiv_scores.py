@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from rayrlhf.data.formats.base import Row, Score, pairs_of
@@ -24,4 +25,5 @@ class VaivScores(Row):
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         better_first = better_of_scores((self.sum1, self.sum2), rules)
-        return pairs_of(self.prompt_text(), (self.response1, self.response2), [better_first], origin, "scores")
+        pairs = pairs_of(self.prompt_text(), (self.response1, self.response2), [better_first], origin, "scores")
+        return [replace(pair, margin=abs(self.sum1 - self.sum2)) for pair in pairs]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from rayrlhf.config import UserError
-from rayrlhf.data.ingest.records import Origin, Record
+from rayrlhf.data.ingest.records import LabeledAnswer, Origin, Record
 from rayrlhf.data.ingest.source_columns import SourceColumns
 
 
@@ -281,4 +281,5 @@ def family(reason: str) -> str:
 def describe(record: Record) -> dict[str, Any]:
     """A record as plain values, for reports."""
     names = {1: ("answer",), 2: ("chosen", "rejected")}.get(len(record.answers), ())
-    return {"prompt": record.prompt.text} | dict(zip(names, record.answers, strict=True))
+    label = {"label": record.desirable} if isinstance(record, LabeledAnswer) else {}
+    return {"prompt": record.prompt.text} | dict(zip(names, record.answers, strict=True)) | label

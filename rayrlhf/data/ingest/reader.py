@@ -17,18 +17,23 @@ from rayrlhf.data.formats import FORMATS, GroupedRow, Row
 from rayrlhf.data.formats.recognition import best_formats
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
 from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
-from rayrlhf.data.ingest.records import Kind, Origin, Preference, Record
+from rayrlhf.data.ingest.records import Kind, Origin, Record
 from rayrlhf.data.ingest.source_columns import ID_NAMES, ColumnWatch, SourceColumns
 from rayrlhf.data.ingest.sources import Source
 
 NEEDED: dict[Kind, str] = {
     "answers": "answer to train on (completion, output, chosen, …)",
     "preferences": "chosen/rejected pair",
+    "labeled_answers": "answer labeled good or bad (completion and label), and no pair",
     "prompts": "prompt",
 }
 ROWS_TO_RECOGNIZE = 100
 LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "post", "content", "user", "질문")
 """Names that other data gives the column of prompts."""
+FOR_KTO = (
+    "they are single answers labeled good or bad, which KTO learns from (stage: dpo, loss: kto). If the label says "
+    "something else, name their format, for example format: prompt_completion"
+)
 NO_HEADER = ". If the file has no header, name its columns: table.header=[prompt,completion]"
 
 
@@ -47,12 +52,14 @@ def read_records(
         chunks = _chunks(source)
         first = next(chunks)
         row_format = _format_of(source, first, columns)
-        if kind not in row_format.gives:
-            advice = f": {row_format.advice}" if row_format.advice else ""
-            raise DataError(f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}{advice}")
+        if not row_format.can_give(kind):
+            advice = FOR_KTO if "labeled_answers" in row_format.gives else row_format.advice
+            raise DataError(
+                f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}" + (f": {advice}" if advice else "")
+            )
         chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
-        if issubclass(row_format, GroupedRow) and kind == "preferences":
-            yield from _grouped(row_format, chunks, source, account, extra)
+        if issubclass(row_format, GroupedRow) and kind in ("preferences", "labeled_answers"):
+            yield from _grouped(row_format, chunks, source, kind, account, extra)
         else:
             yield from _single(row_format, chunks, source, kind, account, extra)
     extra.check_found(sources)
@@ -104,6 +111,7 @@ def _single(
     rules = source.rules
     give: Callable[[Any, Origin], Sequence[Record]] = {
         "preferences": lambda row, origin: row.preferences(origin, rules),
+        "labeled_answers": lambda row, origin: row.labeled_answers(origin, rules),
         "answers": lambda row, origin: row.answers(origin, rules),
         "prompts": lambda row, origin: row.prompts(origin, rules),
     }[kind]
@@ -124,8 +132,13 @@ def _single(
 
 
 def _grouped(
-    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account, extra: ExtraColumns
-) -> Iterator[Preference]:
+    row_format: type[GroupedRow],
+    chunks: Iterable[Chunk],
+    source: Source,
+    kind: Kind,
+    account: Account,
+    extra: ExtraColumns,
+) -> Iterator[Record]:
     groups: dict[str, list[tuple[Any, Origin, Any]]] = {}
     for entry in _rows(row_format, chunks, source, account, extra):
         groups.setdefault(entry[0].group_key(), []).append(entry)
@@ -144,8 +157,9 @@ def _grouped(
             else:
                 account.keep_row()
         for pair in pairs:
-            account.made([pair])
-            yield pair
+            records = [pair] if kind == "preferences" else pair.labeled
+            account.made(records)
+            yield from records
 
 
 def _rows(

@@ -6,7 +6,7 @@ takes three times as long to make.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["preferences", "labeled_answers", "answers", "prompts"]
@@ -100,6 +100,12 @@ class Record:
         """() for a prompt, (text,) for an answer, (chosen, rejected) for a preference."""
         return ()
 
+    @property
+    def value(self) -> float:
+        """What training knows of a record besides its texts: a pair's margin; 1 for a desirable answer, 0 for any
+        other."""
+        return 0.0
+
 
 @dataclass(slots=True, unsafe_hash=True)
 class Answer(Record):
@@ -125,6 +131,17 @@ class Preference(Record):
     def answers(self) -> tuple[str, ...]:
         return (self.chosen, self.rejected)
 
+    @property
+    def value(self) -> float:
+        return self.margin
+
+    @property
+    def labeled(self) -> list[LabeledAnswer]:
+        """The pair as a good and a bad answer."""
+        origin = replace(self.origin, siblings=2 * self.origin.siblings)
+        texts = ((self.chosen, True), (self.rejected, False))
+        return [LabeledAnswer(self.prompt, text, good, origin=origin) for text, good in texts]
+
 
 @dataclass(slots=True, unsafe_hash=True)
 class LabeledAnswer(Record):
@@ -136,6 +153,10 @@ class LabeledAnswer(Record):
     @property
     def answers(self) -> tuple[str, ...]:
         return (self.text,)
+
+    @property
+    def value(self) -> float:
+        return float(self.desirable)
 
 
 _ZERO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u180e"

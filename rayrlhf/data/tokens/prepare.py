@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from rayrlhf.config import Config
@@ -26,7 +27,7 @@ from rayrlhf.data.ingest.sources import Snapshot, Source
 from rayrlhf.data.templates import ChatTemplate, Template
 from rayrlhf.data.tokens.cache import cache_key, find_entry, new_entry
 from rayrlhf.data.tokens.columns import Columns, ColumnsWriter, map_columns
-from rayrlhf.data.tokens.sequences import Sequences, SequencesWriter, TokenRow, map_sequences
+from rayrlhf.data.tokens.sequences import Sequences, SequencesWriter, TokenRow, map_array, map_sequences
 from rayrlhf.data.tokens.splits import position, split_of
 from rayrlhf.data.tokens.tokenise import Limit, Tokenized, tokenize
 
@@ -36,11 +37,20 @@ BATCHES_AHEAD = 2
 SIDES: dict[Kind, tuple[str, ...]] = {
     "prompts": ("prompt",),
     "answers": ("answer",),
+    "labeled_answers": ("answer",),
     "preferences": ("chosen", "rejected"),
 }
 
 TokenSet: TypeAlias = tuple[Sequences, ...]
 """(prompts,), (answers,) or (chosen, rejected), with the same rows."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the held-out rows."""
+
+    tokens: TokenSet
+    values: np.ndarray  # [N] float32, each record's `value`
 
 
 class DataConfig(Config):
@@ -90,6 +100,8 @@ class Prepared:
 
     train: TokenSet
     heldout: TokenSet
+    train_values: np.ndarray  # [N] float32, each training record's `value`
+    heldout_values: np.ndarray
     account: Account
     sources: dict[str, str | None]
     """Content hash of every source."""
@@ -145,6 +157,8 @@ def prepare(
     prepared = Prepared(
         train=tuple(map_sequences(entry, f"train.{side}") for side in SIDES[kind]),
         heldout=tuple(map_sequences(entry, f"heldout.{side}") for side in SIDES[kind]),
+        train_values=map_array(_values_path(entry, "train"), np.float32),
+        heldout_values=map_array(_values_path(entry, "heldout"), np.float32),
         account=Account.from_dict(json.loads((entry / "account.json").read_text(encoding="utf-8"))),
         sources=sources,
         rejected=entry / "rejected.jsonl",
@@ -206,7 +220,7 @@ class _Work:
                     account.reject(record, "left out by the weight of its source")
                 else:
                     account.keep(record)
-                    parts.add("heldout" if is_heldout else "train", result, copies, record.columns)
+                    parts.add("heldout" if is_heldout else "train", result, copies, record)
                     if self.config.heldout:
                         prompts.add(hash(record.prompt.key))
                     if self.augmentation is not None and not is_heldout and isinstance(record, Preference):
@@ -214,12 +228,12 @@ class _Work:
             parts.flush()
         account.finish()
         if self.augmentation is not None:
-            for _, results in self._tokenized(self.augmentation.make(train, self.seed, account)):
-                for result in results:
+            for batch, results in self._tokenized(self.augmentation.make(train, self.seed, account)):
+                for record, result in zip(batch, results, strict=True):
                     if isinstance(result, Rejected):
                         account.notes[f"synthetic pairs left out: {result.reason}"] += 1
                     else:
-                        parts.add("train", result, copies=1)
+                        parts.add("train", result, 1, record)
                 parts.flush()
         return prompts
 
@@ -250,7 +264,9 @@ class _Parts:
     def __init__(self, folder: Path, kind: Kind, with_columns: bool) -> None:
         names = ("train", "heldout")
         self._writers = {part: [SequencesWriter(folder, f"{part}.{side}") for side in SIDES[kind]] for part in names}
+        self._value_files = {part: _values_path(folder, part).open("wb") for part in names}
         self._column_writers = {part: ColumnsWriter(folder, part) for part in names} if with_columns else {}
+        self._values: dict[str, list[float]] = {part: [] for part in names}
         self._columns: dict[str, list[str]] = {part: [] for part in self._column_writers}
         self._rows: dict[str, list[tuple[TokenRow, ...]]] = {part: [] for part in self._writers}
 
@@ -261,13 +277,16 @@ class _Parts:
         for writers in self._writers.values():
             for writer in writers:
                 writer.close()
+        for file in self._value_files.values():
+            file.close()
         for column_writer in self._column_writers.values():
             column_writer.close()
 
-    def add(self, part: str, rows: tuple[TokenRow, ...], copies: int, columns: str | None = None) -> None:
+    def add(self, part: str, rows: tuple[TokenRow, ...], copies: int, record: Record) -> None:
         self._rows[part] += [rows] * copies
-        if columns is not None:
-            self._columns[part] += [columns] * copies
+        self._values[part] += [record.value] * copies
+        if record.columns is not None:
+            self._columns[part] += [record.columns] * copies
 
     def flush(self) -> None:
         """Write what was added."""
@@ -275,6 +294,13 @@ class _Parts:
             for side, writer in enumerate(self._writers[part]):
                 writer.append([row[side] for row in rows])
             rows.clear()
+        for part, values in self._values.items():
+            self._value_files[part].write(np.array(values, dtype=np.float32).tobytes())
+            values.clear()
         for part, columns in self._columns.items():
             self._column_writers[part].append(columns)
             columns.clear()
+
+
+def _values_path(folder: Path, part: str) -> Path:
+    return folder / f"{part}.values.f32"

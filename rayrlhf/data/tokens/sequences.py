@@ -33,6 +33,15 @@ class Sequences:
         """Tokens of one row, [T] int32."""
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
+    def pick(self, rows: Sequence[int] | np.ndarray) -> Sequences:
+        """The given rows alone."""
+        picked = np.asarray(rows, dtype=np.int64)
+        return Sequences(
+            tokens=np.concatenate([self.tokens[:0], *(self.row(row) for row in picked)]),
+            offsets=np.concatenate([[0], np.cumsum(self.lengths_of(picked))]).astype(np.int64),
+            prompt_lengths=self.prompt_lengths[picked],
+        )
+
     def padded(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The given rows, [B, T] int64, right-padded with 0."""
         lengths = self.lengths_of(rows)
@@ -77,7 +86,7 @@ class SequencesWriter:
 
 def map_sequences(folder: Path, name: str) -> Sequences:
     """What a SequencesWriter wrote, mapped: pages come from the disk when they are used."""
-    tokens, lengths, prompts = (_mapped(path) for path in _paths(folder, name))
+    tokens, lengths, prompts = (map_array(path, np.int32) for path in _paths(folder, name))
     return Sequences(
         tokens=tokens,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
@@ -89,7 +98,8 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
     return folder / f"{name}.tokens.i32", folder / f"{name}.lengths.i32", folder / f"{name}.prompts.i32"
 
 
-def _mapped(path: Path) -> np.ndarray:
+def map_array(path: Path, dtype: type[np.generic]) -> np.ndarray:
+    """A file's numbers, mapped."""
     if path.stat().st_size == 0:
-        return np.zeros(0, dtype=np.int32)
-    return np.asarray(np.memmap(path, dtype=np.int32, mode="r"))
+        return np.zeros(0, dtype)
+    return np.asarray(np.memmap(path, dtype, mode="r"))

@@ -8,8 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from rayrlhf.data.ingest.account import Account, Rejected
-from rayrlhf.data.ingest.reader import columns_of, read_records, recognize
-from rayrlhf.data.ingest.records import PromptText, Record
+from rayrlhf.data.ingest.reader import NEEDED, columns_of, read_records, recognize
+from rayrlhf.data.ingest.records import LabeledAnswer, Preference, PromptText, Record
 from rayrlhf.data.templates import ChatTemplate
 from rayrlhf.data.templates.base import TextTemplate
 from rayrlhf.data.tokens.tokenise import SequenceLimit, tokenize
@@ -17,7 +17,6 @@ from rayrlhf.data.tools.options import Inputs
 from rayrlhf.metrics import console, harmless
 
 NOT_TRAINED, TRAINED, REJECTED = "bright_black", "green", "red"
-PARTS = {"prompts": (), "answers": (("answer", TRAINED),), "preferences": (("chosen", TRAINED), ("rejected", REJECTED))}
 NO_LIMIT = SequenceLimit(max_tokens=2**31)
 
 
@@ -27,7 +26,8 @@ def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
         row_format = recognize(source, inputs.config.keep_columns)
         console.print(f"{source.label}: {row_format.name}, read as {inputs.kind}", style="bold")
         columns = columns_of(source, row_format, inputs.config.keep_columns)
-        console.print(f"columns: {', '.join(columns.read)}; can be read as {', '.join(row_format.gives)}")
+        kinds = ", ".join(kind for kind in NEEDED if row_format.can_give(kind))
+        console.print(f"columns: {', '.join(columns.read)}; can be read as {kinds}")
         if columns.unread:
             console.print(f"columns that nothing reads, in the first rows: {columns}")
         account = Account()
@@ -48,6 +48,15 @@ def _lineage(record: Record) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
+def _answer_parts(record: Record) -> list[tuple[str, str]]:
+    """(name, style) of each answer."""
+    if isinstance(record, LabeledAnswer):
+        return [("good answer", TRAINED) if record.desirable else ("bad answer", REJECTED)]
+    if isinstance(record, Preference):
+        return [("chosen", TRAINED), ("rejected", REJECTED)]
+    return [("answer", TRAINED)] * len(record.answers)
+
+
 def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     """Decoded from the token ids that training uses, with their number."""
     template = inputs.config.template or ChatTemplate()
@@ -60,7 +69,7 @@ def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     if isinstance(rows, Rejected):
         return Text(f"{rows.reason}: {rows.detail}")
     shown = _part("prompt", rows[0][0], NOT_TRAINED, tokenizer)
-    for (_, answer), (name, style) in zip(rows, PARTS[inputs.kind], strict=True):
+    for (_, answer), (name, style) in zip(rows, _answer_parts(record), strict=True):
         shown.append_text(_part(name, answer, style, tokenizer))
     return shown
 
@@ -72,7 +81,7 @@ def _part(name: str, ids: list[int], style: str, tokenizer: Any) -> Text:
 
 def _as_text(record: Record, inputs: Inputs) -> Text:
     shown = Text.assemble(("prompt:\n", "bold"), (harmless(_render(record.prompt, inputs)), NOT_TRAINED), "\n")
-    for answer, (name, style) in zip(record.answers, PARTS[inputs.kind], strict=True):
+    for answer, (name, style) in zip(record.answers, _answer_parts(record), strict=True):
         shown.append_text(Text.assemble((f"{name}:\n", "bold"), (harmless(answer), style), "\n"))
     return shown
 

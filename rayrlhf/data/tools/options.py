@@ -36,7 +36,7 @@ class ToolConfig(Config):
     table: Table = Table()
     max_rows: PositiveInt | None = None
     read_as: Kind | None = None
-    """`preferences`, `answers` or `prompts`; by default the richest kind that the inputs have."""
+    """`preferences`, `labeled_answers`, `answers` or `prompts`; by default the richest kind that the inputs have."""
     keep_columns: tuple[str, ...] = ()
     """Other columns that the output keeps; `columns` may name them anew."""
     clean: Cleaning = Cleaning()

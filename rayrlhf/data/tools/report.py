@@ -52,6 +52,15 @@ def print_statistics(statistics: Statistics) -> None:
     for name, summary in statistics.lengths().items():
         table.add_row(name, *(f"{value:,.0f}" for value in summary.values()))
     console.print(table)
+    if statistics.num_pairs:
+        longer = statistics.longer_wins / statistics.num_pairs
+        best = max(longer, 1 - longer)
+        console.print(
+            f"the chosen answer is the longer one in {longer:.1%} of {statistics.num_pairs:,} pairs, the shorter one "
+            f"in {1 - longer:.1%} (of equal length: half); a reward model must do better than {best:.1%}"
+        )
+    if statistics.num_desirable:
+        console.print(f"labels: {statistics.num_desirable / statistics.num_records:.1%} of the answers are good")
     counts = statistics.languages()
     of = len(statistics.sample)
     shares = ", ".join(f"{name} {count / of:.1%}" for name, count in counts.most_common(8))

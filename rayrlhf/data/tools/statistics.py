@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rayrlhf.data.cleaning.languages import language_of
-from rayrlhf.data.ingest.records import Record
+from rayrlhf.data.ingest.records import LabeledAnswer, Preference, Record
 from rayrlhf.data.templates.base import encode_texts
 
 PARTS = ("prompt", "answer", "rejected answer")
@@ -27,9 +27,20 @@ class Statistics:
         self._chars = {part: array("Q") for part in PARTS}
         self.sample: list[Record] = []
         self.num_records = 0
+        self.num_pairs = 0
+        self.longer_wins = 0.0
+        """Pairs of which the chosen answer has more characters; as many count half."""
+        self.num_desirable = 0
+        """Labeled answers that are good."""
 
     def add(self, record: Record) -> None:
         """Count a record and update the sample (reservoir sampling, Vitter 1985, algorithm R)."""
+        if isinstance(record, Preference):
+            self.num_pairs += 1
+            chosen, rejected = len(record.chosen), len(record.rejected)
+            self.longer_wins += (chosen > rejected) + (chosen == rejected) / 2
+        elif isinstance(record, LabeledAnswer):
+            self.num_desirable += record.desirable
         for part, text in _parts(record):
             self._chars[part].append(len(text))
         self.num_records += 1

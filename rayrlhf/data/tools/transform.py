@@ -19,7 +19,7 @@ from rayrlhf.data.tools.outputs import Outputs
 from rayrlhf.data.tools.report import print_account, print_files, print_statistics
 from rayrlhf.data.tools.statistics import SAMPLE, Statistics
 from rayrlhf.data.tools.strata import Strata
-from rayrlhf.data.tools.writer import OWN_COLUMNS
+from rayrlhf.data.tools.writer import OWN_COLUMNS, OWN_OF_KIND
 
 Rule = Callable[[Iterable[Record], Account], Iterator[Record]]
 """Records → those that stay; the others are counted in the account."""
@@ -43,9 +43,9 @@ def transform(
     the account of what was read of it, and for outputs that cannot be written.
     """
     columns, kind = inputs.config.keep_columns, inputs.kind
-    if taken := [name for name in columns if name in OWN_COLUMNS]:
+    if taken := [name for name in columns if name in (*OWN_COLUMNS, OWN_OF_KIND.get(kind))]:
         raise ConfigError(
-            f"keep_columns: {taken[0]!r} is a column of every output: give it another name with columns, for example "
+            f"keep_columns: {taken[0]!r} is a column of the output: give it another name with columns, for example "
             f"columns.its_{taken[0]}={taken[0]} keep_columns=[its_{taken[0]}]"
         )
     statistics = Statistics(tokenizer, sample_size)

@@ -16,12 +16,13 @@ from typing import IO, Any
 
 from rayrlhf import __version__
 from rayrlhf.data.ingest.account import Account, DataError
-from rayrlhf.data.ingest.records import Answer, Message, Preference, Record
+from rayrlhf.data.ingest.records import Answer, Kind, LabeledAnswer, Message, Preference, Record
 from rayrlhf.data.tools.output_file import OutputFile, explained
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 PARQUET_BATCH = 2048
 OWN_COLUMNS = ("id", "prompt", "chosen", "rejected", "completion", "messages", "input", "lineage")
+OWN_OF_KIND: dict[Kind, str] = {"labeled_answers": "label", "preferences": "margin"}
 
 
 def check_format(path: Path) -> None:
@@ -42,6 +43,11 @@ def as_row(record: Record, columns: Sequence[str] = ()) -> dict[str, Any]:
     if isinstance(record, Preference):
         row["prompt"] = prompt.messages[0].content if is_single else _turns(prompt.messages)
         row |= {"chosen": record.chosen, "rejected": record.rejected}
+        if record.margin:
+            row["margin"] = record.margin
+    elif isinstance(record, LabeledAnswer):
+        row["prompt"] = prompt.messages[0].content if is_single else _turns(prompt.messages)
+        row |= {"completion": record.text, "label": record.desirable}
     elif is_single:
         row["prompt"] = prompt.messages[0].content
         if isinstance(record, Answer):
@@ -176,7 +182,7 @@ def _schema(rows: Iterator[dict[str, Any]], columns: Sequence[str]) -> Any:
             too_large = isinstance(value, int) and abs(value) >= 2**63
             types[name].add(str if too_large else type(value))
     turns = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
-    fields: dict[str, Any] = {"messages": turns}
+    fields: dict[str, Any] = {"messages": turns, "label": pyarrow.bool_(), "margin": pyarrow.float64()}
     if conversations:
         fields["prompt"] = turns
     for name, found in types.items():

@@ -1,4 +1,4 @@
-"""Losses on preference pairs, in float64, against their formulas written out."""
+"""Losses on pairs and on labeled answers, in float64, against their formulas written out."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from rayrlhf.algorithms.preference import DPO, IPO, PreferenceLoss
+from rayrlhf.algorithms.preference import DPO, IPO, KTO, ORPO, PreferenceLoss, SimPO
 from rayrlhf.config import Config, ConfigError, parse_config
 
 # Two pairs: log π and log π_ref of (chosen, rejected), and the answers' tokens.
@@ -73,7 +73,76 @@ def test_rewards_carry_no_gradient():
     assert not DPO().evaluate(*arguments).rewards.requires_grad
 
 
+# The probability of a chosen and a rejected answer's average token: e^{log π / |y|}.
+MEANS = [(-3.0 / 2, -4.0 / 3), (-7.5 / 5, -2.25 / 4)]
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_orpo_is_the_chosen_answers_loss_and_the_log_odds_ratio(beta):
+    found = ORPO(beta=beta).evaluate(LOGPROBS, None, LENGTHS)
+    odds = [[math.exp(mean) / (1 - math.exp(mean)) for mean in pair] for pair in MEANS]
+    wanted = [
+        -chosen - beta * math.log(sigmoid(math.log(better / worse)))
+        for (chosen, _), (better, worse) in zip(MEANS, odds, strict=True)
+    ]
+    assert found.loss.tolist() == pytest.approx(wanted, rel=1e-12)
+    assert found.rewards.T.flatten().tolist() == pytest.approx([beta * mean for pair in MEANS for mean in pair])
+
+
+@pytest.mark.parametrize("beta", [2.0, 10.0])
+@pytest.mark.parametrize("gamma", [0.0, 1.4])
+def test_simpo_wants_mean_log_probabilities_to_differ_by_its_margin(beta, gamma):
+    found = SimPO(beta=beta, gamma=gamma).evaluate(LOGPROBS, None, LENGTHS)
+    wanted = [-math.log(sigmoid(beta * chosen - beta * rejected - gamma)) for chosen, rejected in MEANS]
+    assert found.loss.tolist() == pytest.approx(wanted, rel=1e-12)
+    assert found.rewards.T.flatten().tolist() == pytest.approx([beta * mean for pair in MEANS for mean in pair])
+
+
+@pytest.mark.parametrize("beta", [0.1, 2.0])
+@pytest.mark.parametrize("kl", [0.0, 0.8])
+def test_kto_is_one_less_the_value_of_each_answer_beside_the_reference_point(beta, kl):
+    ratios, desirable = torch.tensor([0.5, -0.75, -0.5, 2.0], dtype=torch.float64), torch.tensor([1, 0, 1, 0]).bool()
+    found = KTO(beta=beta, desirable_weight=1.3, undesirable_weight=0.7).evaluate(ratios, desirable, kl)
+    wanted = [
+        1.3 * (1 - sigmoid(beta * (ratio - kl))) if good else 0.7 * (1 - sigmoid(beta * (kl - ratio)))
+        for ratio, good in zip(ratios.tolist(), desirable.tolist(), strict=True)
+    ]
+    assert found.loss.tolist() == pytest.approx(wanted, rel=1e-12)
+    assert found.rewards.tolist() == pytest.approx([beta * ratio for ratio in ratios.tolist()])
+
+
+def test_ktos_point_of_reference_is_the_mean_of_the_step_and_never_negative():
+    assert KTO.kl(torch.tensor([0.5, 1.5, -0.5])) == 0.5
+    assert KTO.kl(torch.tensor([0.5, -1.5])) == 0.0
+
+
 # gradients
+
+
+@pytest.mark.parametrize("loss", [DPO(beta=0.7), IPO(sft_coef=0.3), ORPO(beta=0.7), SimPO()])
+def test_gradients_are_those_of_the_formula(loss):
+    logprobs = LOGPROBS.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda values: loss.evaluate(values, REFERENCE, LENGTHS).loss, logprobs)
+
+
+def test_ktos_gradient_pushes_each_answer_to_the_side_of_its_label_and_vanishes_far_from_the_point_of_reference():
+    ratios = torch.tensor([0.0, 0.0, 40.0, -40.0], dtype=torch.float64, requires_grad=True)
+    KTO(beta=1.0).evaluate(ratios, torch.tensor([True, False, False, True]), 0.0).loss.sum().backward()
+    assert ratios.grad.tolist()[:2] == [-0.25, 0.25]
+    assert ratios.grad.abs()[2:].max() < 1e-15
+
+
+@pytest.mark.parametrize("mean", [0.0, -1e-12, -1e-7, -1e-3, -0.6931, -0.6932, -5.0, -80.0, -1e5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_orpos_odds_are_finite_and_right_from_certain_to_impossible_answers(mean, dtype):
+    logprobs = torch.tensor([[mean], [-1.0]], dtype=dtype, requires_grad=True)
+    found = ORPO(beta=1.0).evaluate(logprobs, None, torch.ones(2, 1, dtype=dtype))
+    found.loss.sum().backward()
+    assert found.loss.isfinite().all() and logprobs.grad.isfinite().all()
+    least = torch.finfo(dtype).eps
+    log_odds = min(mean, -least) - math.log(-math.expm1(min(mean, -least))) - (-1.0 - math.log(-math.expm1(-1.0)))
+    wanted = -mean + (math.log1p(math.exp(-log_odds)) if log_odds > -700 else -log_odds)
+    assert found.loss.item() == pytest.approx(wanted, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.499])
@@ -144,6 +213,12 @@ def test_a_kind_may_stand_alone_and_without_one_it_is_dpo():
         ({"label_smoothing": -0.1}, r"loss\.label_smoothing: .*greater than or equal to 0"),
         ({"sft_coef": -1}, r"loss\.sft_coef: .*greater than or equal to 0"),
         ({"kind": "ipo", "label_smoothing": 0.1}, r"loss\.label_smoothing: unknown setting of ipo, but one of dpo"),
+        ({"kind": "orpo", "sft_coef": 1}, r"loss\.sft_coef: unknown setting of orpo, but one of dpo, ipo"),
+        ({"kind": "simpo", "label_smoothing": 0.1}, r"loss\.label_smoothing: unknown setting of simpo, but one of dpo"),
+        ({"kind": "kto", "gamma": 1}, r"loss\.gamma: unknown setting of kto, but one of simpo"),
+        ({"kind": "dpo", "desirable_weight": 1}, r"loss\.desirable_weight: unknown setting of dpo, but one of kto"),
+        ({"kind": "simpo", "beta": 0}, r"loss\.beta: .*greater than 0"),
+        ({"kind": "kto", "undesirable_weight": 0}, r"loss\.undesirable_weight: .*greater than 0"),
         ({"kind": "sigmoid"}, r"loss\.kind: 'sigmoid' is not one of 'dpo', 'ipo'"),
     ],
 )

@@ -1,17 +1,24 @@
 """What the DPO stage refuses before anything is started, and the models that it names."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from rayrlhf.algorithms.preference import KTO
 from rayrlhf.cli.describe import describe_offline
 from rayrlhf.config import ConfigError
 from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.tokens.prepare import Part, prepare
 from rayrlhf.models import ModelFolderError
 from rayrlhf.models.init import ModelShape, init_model_folder
+from rayrlhf.offline import dpo
 from rayrlhf.offline import stage as offline
 from rayrlhf.offline.dpo import DPOConfig, run_dpo
+from rayrlhf.offline.reward_model import RewardModelConfig, run_reward_model
+from rayrlhf.training.parallel import Ranks
 
 SAMPLE = Path(__file__).parents[3] / "data/sample"
 
@@ -96,3 +103,66 @@ def test_a_dry_run_needs_no_memory_for_the_reference(make_config, tiny_llama):
     alone, beside_another = (describe_offline(make_config(**named)) for named in ({}, {"reference_model": tiny_llama}))
     assert alone == beside_another
     assert alone["sizes"]["rows_per_step"] == 32
+
+
+# losses that need other things
+
+
+@pytest.mark.parametrize("loss", ["orpo", "simpo"])
+def test_a_reference_is_refused_where_the_loss_has_none_and_none_is_read(make_config, tiny_qwen2, loss):
+    with pytest.raises(ValidationError, match=rf"loss '{loss}' has no reference: leave it out, or set loss to dpo"):
+        make_config(loss=loss, reference_model=tiny_qwen2)
+    assert make_config(loss=loss).resolved().models == {"start": tiny_qwen2}
+
+
+def test_made_pairs_are_refused_where_single_answers_are_read(make_config, tmp_path):
+    data = {"train": [str(SAMPLE / "pairs.jsonl")], "augment": {}}
+    with pytest.raises(ValidationError, match=r"data\.augment makes pairs, but loss 'kto' learns from single answers"):
+        make_config(loss="kto", data=data)
+
+
+@pytest.mark.parametrize("loss", ["dpo", "ipo", "orpo", "simpo"])
+def test_labeled_answers_are_refused_by_losses_on_pairs(make_config, tmp_path, loss):
+    path = tmp_path / "labeled.jsonl"
+    path.write_text('{"prompt": "p", "completion": "c", "label": false}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows have no chosen/rejected pair.*stage: dpo, loss: kto"):
+        run_dpo(make_config(loss=loss, data={"train": [str(path)], "max_tokens": 96}))
+    assert_nothing_started(tmp_path)
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_kto_gets_each_answer_with_its_label(make_config, monkeypatch, tokenizer, tmp_path, pairs):
+    monkeypatch.setenv("RAYRLHF_CACHE", str(tmp_path / "cache"))
+    rows = [{"prompt": f"Why {i}?", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(20)]
+    if not pairs:
+        sides = {"chosen": True, "rejected": False}
+        rows = [{"prompt": r["prompt"], "completion": r[s], "label": good} for r in rows for s, good in sides.items()]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = make_config(loss="kto", data={"train": [str(path)], "heldout_share": 0.3})
+    built = []
+    monkeypatch.setattr(dpo, "KTOWorker", lambda *arguments: built.append(arguments))
+    data = prepare(config.data, dpo.STAGE.kind(config), tokenizer, config.data, 0)
+    parts = [Part(data.train, data.train_values), Part(data.heldout, data.heldout_values)]
+    dpo.STAGE.build(config, 10, *parts, Ranks())
+    (_, _, _, _, loss, train, heldout, *_) = built[0]
+    assert loss == KTO()
+    assert len(train) + len(heldout) == 40 and len(heldout)
+    for part in (train, heldout):
+        for row, desirable in enumerate(part.desirable):
+            text = tokenizer.decode(part.answers.row(row)[part.answers.prompt_lengths[row] :])
+            assert ("good" in text, "bad" in text) == (desirable, not desirable)
+
+
+def test_margins_from_scores_are_refused_where_no_pair_has_scores(tiny_qwen2, tmp_path, make_config):
+    config = RewardModelConfig.model_validate(
+        {
+            "run": {"name": "rm"},
+            "model": tiny_qwen2,
+            "data": {"train": [str(SAMPLE / "pairs.jsonl")], "max_tokens": 96},
+            "loss": {"margin_from_scores": 0.5},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"loss\.margin_from_scores is 0\.5, but no training pair has scores"):
+        run_reward_model(config)
+    assert_nothing_started(tmp_path)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from rayrlhf.algorithms.preference import DPO, IPO, PreferenceLoss
+from rayrlhf.algorithms.preference import DPO, IPO, ORPO, PairLoss, SimPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import Policy
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import TrainingConfig
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 
 EOS = 0
@@ -24,14 +25,14 @@ ALL = np.arange(4)
 @pytest.fixture
 def make_worker(tokenizer, tiny_qwen2):
     def make(
-        loss: PreferenceLoss | None = None,
+        loss: PairLoss | None = None,
         max_tokens: int = 8192,
-        reference: str = tiny_qwen2,
+        reference: str | None = tiny_qwen2,
         pairs: tuple[Sequences, Sequences] = PAIRS,
         **optimizer,
     ) -> DPOWorker:
         # A large eps keeps Adam's first step near linear in the gradient, so that rounding is not blown up.
-        settings = OptimizerConfig(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
+        settings = AdamW(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
         config = TrainingConfig(optimizer=settings, max_tokens_per_microbatch=max_tokens)
         return DPOWorker(tiny_qwen2, reference, tokenizer, config, loss or DPO(beta=1.0), pairs, pairs, 50, Ranks())
 
@@ -92,7 +93,8 @@ def test_at_the_start_the_loss_is_log_two_and_every_reward_is_zero(make_worker, 
     worker = make_worker(DPO(beta=0.5, label_smoothing=smoothing))
     metrics = worker.evaluate()
     assert metrics["eval/loss"] == pytest.approx(np.log(2), rel=1e-12)
-    for name in ("chosen_reward_mean", "rejected_reward_mean", "margin_mean", "accuracy"):
+    assert metrics["eval/accuracy"] == 0.5
+    for name in ("chosen_reward_mean", "rejected_reward_mean", "margin_mean"):
         assert metrics[f"eval/{name}"] == 0.0
     step = worker.train_step(ALL)
     assert step["dpo/loss"] == pytest.approx(np.log(2), rel=1e-6)
@@ -114,16 +116,24 @@ def test_another_reference_gives_rewards_from_the_start(make_worker, other_polic
     assert metrics["eval/accuracy"] == (rewards[0] > rewards[1]).mean()
 
 
-def test_evaluation_counts_pairs_and_strictly_longer_chosen_answers(make_worker):
+def test_evaluation_counts_pairs_and_longer_chosen_answers_ties_as_half(make_worker):
     metrics = make_worker().evaluate()
     assert metrics["eval/num_pairs"] == 4.0
-    assert metrics["eval/longer_answer_accuracy"] == 0.25
+    assert metrics["eval/longer_answer_accuracy"] == 0.375
+
+
+def test_a_loss_without_a_reference_loads_none(make_worker):
+    worker = make_worker(SimPO(), reference=None)
+    assert worker._train.ref_logprobs is None
+    assert np.isfinite(worker.train_step(ALL)["dpo/loss"])
 
 
 # steps
 
 
-@pytest.mark.parametrize("loss", [DPO(beta=0.7, label_smoothing=0.1), IPO(beta=0.7), DPO(sft_coef=0.5)])
+@pytest.mark.parametrize(
+    "loss", [DPO(beta=0.7, label_smoothing=0.1), IPO(beta=0.7), DPO(sft_coef=0.5), ORPO(), SimPO()]
+)
 def test_step_and_evaluation_report_the_pair_means_of_the_loss(make_worker, other_policy, tiny_qwen2, loss):
     policy, reference = (
         torch.tensor([[logprobs_alone(folder, side, row) for row in ALL] for side in PAIRS])
@@ -142,7 +152,7 @@ def test_step_and_evaluation_report_the_pair_means_of_the_loss(make_worker, othe
 
 
 @pytest.mark.parametrize("max_tokens", [1, 24])
-@pytest.mark.parametrize("loss", [DPO(beta=1.0), IPO(beta=0.5), DPO(sft_coef=1.0)])
+@pytest.mark.parametrize("loss", [DPO(beta=1.0), IPO(beta=0.5), DPO(sft_coef=1.0), ORPO(), SimPO()])
 def test_neither_loss_nor_weights_depend_on_the_micro_batch_size(make_worker, loss, max_tokens):
     whole, split = make_worker(loss), make_worker(loss, max_tokens=max_tokens)
     for _ in range(2):  # in the second step pairs differ in their rewards
@@ -155,14 +165,18 @@ def test_neither_loss_nor_weights_depend_on_the_micro_batch_size(make_worker, lo
         assert (weights[name] - weight).abs().max() <= 5e-6 * max(1.0, weight.abs().max())
 
 
-@pytest.mark.parametrize("loss", [DPO(beta=1.0), DPO(beta=1.0, label_smoothing=0.1), IPO(beta=0.5)])
+@pytest.mark.parametrize(
+    "loss", [DPO(beta=1.0), DPO(beta=1.0, label_smoothing=0.1), IPO(beta=0.5), ORPO(beta=1.0), SimPO()]
+)
 def test_the_loss_falls_and_the_accuracy_rises_on_a_toy_set(make_worker, loss):
     worker = make_worker(loss, eps=1e-8, learning_rate=2e-3)
     first = worker.evaluate()
+    at_the_start = 0.5 if loss.needs_reference else first["eval/accuracy"]
+    assert at_the_start < 1
     for _ in range(15):
         worker.train_step(ALL)
     last = worker.evaluate()
-    assert (first["eval/accuracy"], last["eval/accuracy"]) == (0.0, 1.0)
+    assert (first["eval/accuracy"], last["eval/accuracy"]) == (at_the_start, 1.0)
     assert last["eval/loss"] < 0.7 * first["eval/loss"]
     assert last["eval/chosen_reward_mean"] > last["eval/rejected_reward_mean"]
 

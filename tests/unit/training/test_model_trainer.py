@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rayrlhf.training.model_trainer import ModelTrainer, OptimizerConfig, StepReport, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, StepReport, TrainingConfig
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks, autocast
 
 TARGETS = torch.tensor([1.0, 2.0, 6.0])
@@ -16,7 +17,7 @@ def make(total_steps: int = 10, **optimizer) -> ModelTrainer:
     """A single weight w in training on Σ ½(w − target)² / 3."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
-    return ModelTrainer(module, TrainingConfig(optimizer=OptimizerConfig(**optimizer)), total_steps, Ranks())
+    return ModelTrainer(module, TrainingConfig(optimizer=AdamW(**optimizer)), total_steps, Ranks())
 
 
 def squared_error(trainer: ModelTrainer, targets: torch.Tensor = TARGETS):
@@ -31,21 +32,21 @@ def squared_error(trainer: ModelTrainer, targets: torch.Tensor = TARGETS):
 
 
 def test_the_rate_is_constant_by_default():
-    assert [OptimizerConfig().rate_factor(step, 10) for step in (0, 5, 10)] == [1.0, 1.0, 1.0]
+    assert [AdamW().rate_factor(step, 10) for step in (0, 5, 10)] == [1.0, 1.0, 1.0]
 
 
 def test_the_warm_up_rises_to_the_full_rate_at_its_last_step():
-    config = OptimizerConfig(warmup_steps=4)
+    config = AdamW(warmup_steps=4)
     assert [config.rate_factor(step, 10) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
 def test_the_linear_schedule_falls_to_its_floor():
-    config = OptimizerConfig(schedule="linear", warmup_steps=2, min_learning_rate_ratio=0.2)
+    config = AdamW(schedule="linear", warmup_steps=2, min_learning_rate_ratio=0.2)
     assert [config.rate_factor(step, 10) for step in (1, 2, 6, 10)] == pytest.approx([1.0, 1.0, 0.6, 0.2])
 
 
 def test_the_cosine_schedule_is_half_way_down_in_the_middle():
-    config = OptimizerConfig(schedule="cosine")
+    config = AdamW(schedule="cosine")
     assert [config.rate_factor(step, 8) for step in (0, 2, 4, 8)] == pytest.approx(
         [1.0, 0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0.0], abs=1e-12
     )
@@ -53,12 +54,12 @@ def test_the_cosine_schedule_is_half_way_down_in_the_middle():
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_steps_after_the_last_one_stay_at_the_floor(schedule):
-    config = OptimizerConfig(schedule=schedule, min_learning_rate_ratio=0.1)
+    config = AdamW(schedule=schedule, min_learning_rate_ratio=0.1)
     assert config.rate_factor(15, 10) == config.rate_factor(10, 10) >= 0.1
 
 
 def test_a_warm_up_longer_than_the_run_is_no_error():
-    config = OptimizerConfig(schedule="linear", warmup_steps=10)
+    config = AdamW(schedule="linear", warmup_steps=10)
     assert config.rate_factor(3, 5) == 0.4
 
 
@@ -120,7 +121,7 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_says_so(bad):
 def test_frozen_parameters_are_not_trained():
     module = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     module[0].requires_grad_(False)
-    trainer = ModelTrainer(module, TrainingConfig(optimizer=OptimizerConfig(learning_rate=0.1)), 1, Ranks())
+    trainer = ModelTrainer(module, TrainingConfig(optimizer=AdamW(learning_rate=0.1)), 1, Ranks())
     before = [parameter.detach().clone() for parameter in module.parameters()]
 
     def loss_of(rows):

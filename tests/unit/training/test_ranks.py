@@ -16,11 +16,13 @@ from launch import join, launch
 from padded_arrays import mask_of
 
 from rayrlhf.algorithms import PPO, ScoredRollouts
-from rayrlhf.algorithms.preference import DPO
+from rayrlhf.algorithms.preference import DPO, KTO, SimPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, ScalarModel, load_tokenizer, policy
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, StepReport, SupervisedTraining
+from rayrlhf.training.kto import KTOWorker, LabeledSet
+from rayrlhf.training.model_trainer import StepReport, SupervisedTraining
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks, Sharding, whole
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
@@ -47,7 +49,7 @@ class Inputs:
 def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> dict[str, Any]:
     """A few steps of every trained role; what came out on this rank."""
     # A large eps keeps Adam's first steps near linear in the gradient, so that rounding is not blown up.
-    optimizer = OptimizerConfig(learning_rate=1e-2, eps=1e-3)
+    optimizer = AdamW(learning_rate=1e-2, eps=1e-3)
     config = SupervisedTraining(optimizer=optimizer, max_tokens_per_microbatch=24, sharding=sharding)
     tokenizer = load_tokenizer(inputs.policy)
     learner = PolicyLearner(inputs.policy, config, PPO(entropy_coef=0.01), 10, ranks)
@@ -59,6 +61,11 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
     dpo = DPOWorker(
         inputs.policy, inputs.sft, tokenizer, config, DPO(sft_coef=0.1), inputs.pairs, inputs.pairs, 10, ranks
     )
+    labels = np.array([True, False, False, True, False])
+    kto = KTOWorker(
+        inputs.policy, inputs.sft, tokenizer, config, KTO(), *[LabeledSet(inputs.rows, labels)] * 2, 10, ranks
+    )
+    simpo = DPOWorker(inputs.policy, None, tokenizer, config, SimPO(), inputs.pairs, inputs.pairs, 10, ranks)
     logprobs = learner.logprobs(inputs.batch.rollouts, 0.8)
     reports = [learner.update(inputs.batch, rows, 0.8) for rows in MINIBATCHES]
     logprobs_after = learner.logprobs(inputs.batch.rollouts, 0.8)
@@ -73,6 +80,13 @@ def exercise(inputs: Inputs, sharding: Sharding, ranks: Ranks, folder: Path) -> 
         "reward_metrics": [reward.train_step(rows) for rows in MINIBATCHES] + [reward.evaluate()],
         "dpo_metrics": [dpo.evaluate(), *(dpo.train_step(rows) for rows in MINIBATCHES), dpo.evaluate()],
     }
+    for name, worker in (("kto", kto), ("simpo", simpo)):
+        found[f"{name}_metrics"] = [
+            worker.evaluate(),
+            *(worker.train_step(rows) for rows in MINIBATCHES),
+            worker.evaluate(),
+        ]
+        found[f"{name}_weights"] = weights_of(worker)
     found["policy_weights"] = exported(learner)
     found["critic_weights"] = weights_of(critic)
     found["reward_weights"] = weights_of(reward)
@@ -191,13 +205,13 @@ def test_two_learners_report_the_losses_of_one(results, sharding, role):
         assert StepReport.merge([wanted])[f"{'value' if role == 'critic' else 'policy'}/grad_norm"] > 0
 
 
-@pytest.mark.parametrize("role", ["policy", "critic", "sft", "reward", "dpo", "lora", "lora_reward"])
+@pytest.mark.parametrize("role", ["policy", "critic", "sft", "reward", "dpo", "kto", "simpo", "lora", "lora_reward"])
 def test_two_ranks_have_the_weights_of_one_after_every_kind_of_step(results, sharding, role):
     for rank in results[sharding]:
         assert_close(rank[f"{role}_weights"], results["one"][f"{role}_weights"])
 
 
-@pytest.mark.parametrize("role", ["sft", "reward", "dpo", "lora_reward"])
+@pytest.mark.parametrize("role", ["sft", "reward", "dpo", "kto", "simpo", "lora_reward"])
 def test_every_rank_knows_the_metrics_of_the_whole_step(results, sharding, role):
     for rank in results[sharding]:
         for found, wanted in zip(rank[f"{role}_metrics"], results["one"][f"{role}_metrics"], strict=True):
@@ -268,7 +282,7 @@ def test_two_ranks_that_go_back_to_a_checkpoint_do_the_same_step_again(results, 
 def test_one_rank_goes_on_with_the_masters_of_two(results, sharding):
     inputs = results["inputs"]
     config = SupervisedTraining(
-        optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24, parameters="bfloat16"
+        optimizer=AdamW(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24, parameters="bfloat16"
     )
     worker = SFTWorker(inputs.sft, load_tokenizer(inputs.policy), config, inputs.rows, inputs.rows, 10, Ranks())
     assert worker.restore(results["folder"] / sharding / "halves") == {"step": 3}
@@ -277,7 +291,7 @@ def test_one_rank_goes_on_with_the_masters_of_two(results, sharding):
 
 def test_one_rank_goes_on_from_what_two_ranks_saved(results, sharding):
     inputs = results["inputs"]
-    config = SupervisedTraining(optimizer=OptimizerConfig(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24)
+    config = SupervisedTraining(optimizer=AdamW(learning_rate=1e-2, eps=1e-3), max_tokens_per_microbatch=24)
     worker = SFTWorker(inputs.sft, load_tokenizer(inputs.policy), config, inputs.rows, inputs.rows, 10, Ranks())
     assert worker.restore(results["folder"] / sharding / "sft") == {"step": 3}
     assert_close(worker.train_step(ALL), results[sharding][0]["sft_next"])

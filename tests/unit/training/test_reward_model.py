@@ -1,4 +1,4 @@
-"""Reward-model training: accuracy, the longer-answer baseline, statistics, learning."""
+"""Reward-model training: accuracy, the length baseline, margins, statistics, learning."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import RewardStatistics, ScalarModel
-from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
+from rayrlhf.training.model_trainer import SupervisedTraining
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.workers.scorer import RewardModelScorer, ScorerConfig
@@ -21,11 +22,15 @@ REJECTED = Sequences.build(
 
 @pytest.fixture
 def make_worker(tokenizer, tiny_qwen2):
-    def make(loss: PairwiseLoss | None = None, max_tokens: int = 8192, **optimizer) -> RewardModelWorker:
-        settings = OptimizerConfig(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
+    def make(
+        loss: PairwiseLoss | None = None, max_tokens: int = 8192, margins: np.ndarray | None = None, **optimizer
+    ) -> RewardModelWorker:
+        settings = AdamW(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
         config = SupervisedTraining(optimizer=settings, max_tokens_per_microbatch=max_tokens)
-        data = (CHOSEN, REJECTED)
-        worker = RewardModelWorker(tiny_qwen2, tokenizer, config, loss or PairwiseLoss(), data, data, 50, Ranks())
+        data, loss = (CHOSEN, REJECTED), loss or PairwiseLoss()
+        worker = RewardModelWorker(
+            tiny_qwen2, tokenizer, config, loss or PairwiseLoss(), data, data, 50, Ranks(), margins
+        )
         torch.nn.init.normal_(worker.trainer.inner.model.score.weight, generator=torch.Generator().manual_seed(1))
         return worker
 
@@ -36,26 +41,28 @@ def set_scores(worker: RewardModelWorker, monkeypatch, chosen: list[float], reje
     monkeypatch.setattr(worker, "_score_all", lambda data: (np.array(chosen), np.array(rejected)))
 
 
-def test_accuracy_counts_chosen_strictly_above_rejected(make_worker, monkeypatch):
+def test_accuracy_counts_chosen_above_rejected_and_ties_as_half(make_worker, monkeypatch):
     worker = make_worker()
     set_scores(worker, monkeypatch, [2.0, 1.0, 0.0, 3.0], [1.0, 1.0, 5.0, 2.0])  # above, tie, below, above
     metrics = worker.evaluate()
-    assert metrics["eval/accuracy"] == 0.5
+    assert metrics["eval/accuracy"] == 0.625
     assert metrics["eval/num_pairs"] == 4.0
     assert metrics["eval/margin_mean"] == pytest.approx((1 + 0 - 5 + 1) / 4)
     wanted = np.mean([np.log1p(np.exp(-difference)) for difference in (1.0, 0.0, -5.0, 1.0)])
     assert metrics["eval/loss"] == pytest.approx(wanted)
 
 
-def test_the_longer_answer_baseline_counts_strictly_longer_chosen_answers(make_worker):
-    assert make_worker().evaluate()["eval/longer_answer_accuracy"] == 0.25
+def test_the_length_baseline_is_the_better_of_longer_and_shorter_and_counts_ties_as_half(make_worker):
+    metrics = make_worker().evaluate()
+    assert metrics["eval/longer_answer_accuracy"] == 0.375
+    assert metrics["eval/length_baseline_accuracy"] == 0.625
 
 
-def test_a_head_of_zeros_is_right_about_no_pair(make_worker):
+def test_a_head_of_zeros_is_a_coin_flip(make_worker):
     worker = make_worker()
     torch.nn.init.zeros_(worker.trainer.inner.model.score.weight)
     metrics = worker.evaluate()
-    assert metrics["eval/accuracy"] == 0.0
+    assert metrics["eval/accuracy"] == 0.5
     assert metrics["eval/loss"] == pytest.approx(np.log(2))
 
 
@@ -78,6 +85,15 @@ def test_the_step_loss_is_the_pair_mean_with_margin_and_centring(make_worker):
     metrics = worker.train_step(np.arange(4))
     assert metrics["reward_model/loss"] == pytest.approx(wanted, rel=1e-5)
     assert metrics["reward_model/accuracy"] == pytest.approx((chosen > rejected).mean())
+
+
+def test_pairs_of_which_the_scores_lie_further_apart_get_a_larger_margin(make_worker):
+    margins = np.array([0.0, 1.0, 2.5, 0.5], dtype=np.float32)
+    worker = make_worker(PairwiseLoss(margin=0.5, margin_from_scores=0.3), max_tokens=24, margins=margins)
+    chosen, rejected = worker._score_all((CHOSEN, REJECTED))
+    rows = np.array([3, 1, 2])
+    wanted = np.logaddexp(0, rejected - chosen + 0.5 + 0.3 * margins)[rows].mean()
+    assert worker.train_step(rows)["reward_model/loss"] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("max_tokens", [1, 24])

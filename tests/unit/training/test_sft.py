@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from rayrlhf.data.tokens.sequences import Sequences
-from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
+from rayrlhf.training.model_trainer import SupervisedTraining
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.sft import SFTWorker, label_mask
 
@@ -35,7 +36,7 @@ def toy(tokenizer) -> Sequences:
 def make_worker(tokenizer, toy, tiny_qwen2):
     def make(model: str = tiny_qwen2, max_tokens: int = 8192, train_on_prompt: bool = False, **optimizer) -> SFTWorker:
         # A large eps keeps Adam's first step near linear in the gradient, so that rounding is not blown up.
-        settings = OptimizerConfig(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
+        settings = AdamW(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
         config = SupervisedTraining(optimizer=settings, max_tokens_per_microbatch=max_tokens)
         return SFTWorker(model, tokenizer, config, toy, toy, 50, Ranks(), train_on_prompt)
 

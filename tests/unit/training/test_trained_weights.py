@@ -5,14 +5,15 @@ import torch
 from torch import nn
 
 from rayrlhf.config import ConfigError, parse_config
-from rayrlhf.training.model_trainer import ModelTrainer, OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.trained_weights import TrainedWeights
 
 
 def make(parameters: str = "bfloat16", **optimizer) -> ModelTrainer:
     """A single weight w = 1 in training on −w."""
-    config = TrainingConfig(parameters=parameters, optimizer=OptimizerConfig(**optimizer))
+    config = TrainingConfig(parameters=parameters, optimizer=AdamW(**optimizer))
     module = nn.Linear(1, 1, bias=False, dtype=config.dtype)
     nn.init.ones_(module.weight)
     return ModelTrainer(module, config, 100, Ranks())

@@ -21,7 +21,7 @@ ROWS: dict[str, list[int]] = {
     "a rank without a row": [4, 1],
     "one rank alone with a row": [3],
 }
-ROLES = ("policy", "critic", "sft")
+ROLES = ("policy", "critic", "sft", "kto")
 NUM_RANKS = 3
 
 

@@ -11,14 +11,15 @@ from rayrlhf.algorithms.preference import DPO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig
 from rayrlhf.training.dpo import DPOWorker
-from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining, TrainingConfig
+from rayrlhf.training.model_trainer import SupervisedTraining, TrainingConfig
 from rayrlhf.training.offline_worker import seed_step
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.sft import SFTWorker
 from rayrlhf.types import RowShare
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
 
-TINY_STEP = OptimizerConfig(learning_rate=1e-12)
+TINY_STEP = AdamW(learning_rate=1e-12)
 RNG = np.random.default_rng(0)
 ANSWERS = [
     Sequences.build([(RNG.integers(4, 200, 8).tolist(), RNG.integers(4, 200, 30).tolist()) for _ in range(16)])

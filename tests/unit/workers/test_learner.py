@@ -16,7 +16,8 @@ from rayrlhf.models import Policy, RewardStatistics, ScalarModel
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.roles import RoleInputs, roles_of
 from rayrlhf.ppo.roles.critic import CRITIC
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import TrainingConfig
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.types import Rollouts, RowShare, StepSize
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
@@ -28,7 +29,7 @@ ALL = np.arange(len(LENGTHS))
 
 def config(max_tokens: int = 8192, **optimizer) -> TrainingConfig:
     # A large eps keeps Adam's first step near linear in the gradient, so that rounding is not blown up.
-    settings = OptimizerConfig(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
+    settings = AdamW(**({"learning_rate": 1e-2, "eps": 1e-3} | optimizer))
     return TrainingConfig(optimizer=settings, max_tokens_per_microbatch=max_tokens)
 
 

@@ -14,7 +14,8 @@ from rayrlhf.algorithms import GRPO, PPO, ScoredRollouts
 from rayrlhf.algorithms.policy_loss import ImportanceCorrection
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.ppo.handles import Learners
-from rayrlhf.training.model_trainer import OptimizerConfig, TrainingConfig
+from rayrlhf.training.model_trainer import TrainingConfig
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.ptx import PtxMix
 from rayrlhf.workers.learner import CriticLearner, PolicyLearner
@@ -25,7 +26,7 @@ TEXTS = Sequences.build([([5, 6, 7], [8, 9, 10, 11]), ([20, 21], [22])])
 
 
 def learner(model: str, algorithm=TRUNCATED, **extras) -> PolicyLearner:
-    config = TrainingConfig(optimizer=OptimizerConfig(learning_rate=1e-3))
+    config = TrainingConfig(optimizer=AdamW(learning_rate=1e-3))
     return PolicyLearner(model, config, algorithm, 10, Ranks(), **extras)
 
 

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from rayrlhf.algorithms import PPO, ScoredRollouts
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.models import LoraConfig, Policy, ScalarModel
-from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
+from rayrlhf.training.model_trainer import SupervisedTraining
 from rayrlhf.training.offline_worker import seed_step
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.reward_model import PairwiseLoss, RewardModelWorker
 from rayrlhf.training.sft import SFTWorker
@@ -26,7 +27,7 @@ LORA = LoraConfig(rank=4, alpha=8.0)
 
 
 def config(learning_rate: float = 1e-2, **settings) -> SupervisedTraining:
-    return SupervisedTraining(optimizer=OptimizerConfig(learning_rate=learning_rate), **settings)
+    return SupervisedTraining(optimizer=AdamW(learning_rate=learning_rate), **settings)
 
 
 def sft_worker(model: str, tokenizer: Any, **settings) -> SFTWorker:

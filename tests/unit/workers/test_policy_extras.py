@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 from rayrlhf.algorithms import GRPO, ScoredRollouts
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.training.ema import WeightAverage
-from rayrlhf.training.model_trainer import OptimizerConfig, SupervisedTraining
+from rayrlhf.training.model_trainer import SupervisedTraining
+from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
 from rayrlhf.training.ptx import PtxMix
 from rayrlhf.training.sft import SFTWorker
@@ -22,7 +23,7 @@ TEXTS = Sequences.build([([5, 6, 7], [8, 9, 10, 11]), ([20, 21], [22]), ([30], [
 
 
 def config(max_tokens: int = 8192, **settings) -> SupervisedTraining:
-    optimizer = OptimizerConfig(learning_rate=1e-2, eps=1e-3)
+    optimizer = AdamW(learning_rate=1e-2, eps=1e-3)
     return SupervisedTraining(optimizer=optimizer, max_tokens_per_microbatch=max_tokens, **settings)
 
 

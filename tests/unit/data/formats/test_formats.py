@@ -14,18 +14,23 @@ from rayrlhf.data.ingest.reader import recognize
 from rayrlhf.data.ingest.records import Answer, Kind, Preference, PromptText, Record
 from rayrlhf.data.ingest.sources import FileSource
 
-KINDS: tuple[Kind, ...] = ("preferences", "answers", "prompts")
-NEEDED = {"preferences": "chosen/rejected pair", "answers": "answer to train on", "prompts": "prompt"}
+KINDS: tuple[Kind, ...] = ("preferences", "labeled_answers", "answers", "prompts")
+NEEDED = {
+    "preferences": "chosen/rejected pair",
+    "labeled_answers": "answer labeled good or bad",
+    "answers": "answer to train on",
+    "prompts": "prompt",
+}
 TOLD_BY_CONTENT = ("hh_rlhf", "chat_prompt")
 """Formats whose rows others have too, but for what is in them."""
 NUMERIC = {"choice", "sum1", "sum2", "tokens", "helpfulness", "preference_strength", "labels", "label", "preference"}
-NUMERIC |= {"score_0", "score_1", "better_response_id", "safer_response_id", "completions"}
+NUMERIC |= {"score_0", "score_1", "better_response_id", "safer_response_id", "completions", "kto_tag"}
 USER, BOT = {"role": "user", "content": "질문"}, {"role": "assistant", "content": "답"}
 SCORES = {"response1": "낮음", "scores1": [3] * 6, "sum1": 18, "response2": "높음", "scores2": [4] * 6, "sum2": 24}
 
 # format → (a row, its prompt, [(chosen, rejected)], answers)
 ROWS = {
-    "vaiv_scores": ({"id": 3, "prompt": "p", **SCORES}, "p", [("높음", "낮음")], ["높음"]),
+    "vaiv_scores": ({"id": 3, "prompt": "p", **SCORES}, "p", [("높음", "낮음", 6.0)], ["높음"]),
     "kochatgpt_ranking": (
         {"prompt": "p", "completion_0": "a", "completion_1": "b", "completion_2": "c", "ranking": [2, 0, 1]},
         "p",
@@ -98,6 +103,9 @@ ROWS = {
         None,
         ["o"],
     ),
+    "labeled_completion": ({"prompt": "p", "completion": "a", "label": False}, "p", None, None),
+    "labeled_instruction": ({"instruction": "i", "input": "", "output": "o", "kto_tag": True}, "i", None, None),
+    "labeled_chat": ({"messages": [USER, BOT], "label": True}, "질문", None, None),
     "instruction": ({"id": 7, "instruction": "i", "input": None, "output": "o", "url": "u"}, "i", None, ["o"]),
     "chat": ({"messages": [USER, BOT]}, "질문", None, ["답"]),
     "raccoon_policy": ({"original_text": "x", "sum_text": "s"}, "x", None, ["s"]),
@@ -243,10 +251,16 @@ def test_no_order_of_the_formats_changes_what_a_row_is(seed):
 @pytest.mark.parametrize("row_format", [f for f in FORMATS if f.name in ROWS], ids=lambda row_format: row_format.name)
 def test_a_format_gives_what_it_says_and_refuses_the_rest(file, read, row_format):
     row, _, pairs, answers = ROWS[row_format.name]
-    held = {"preferences": pairs is not None, "answers": answers is not None, "prompts": True}
+    labeled = row_format.name.startswith("labeled_")
+    held = {
+        "preferences": pairs is not None,
+        "labeled_answers": labeled,
+        "answers": answers is not None,
+        "prompts": True,
+    }
     assert row_format.gives == tuple(kind for kind in KINDS if held[kind])
     for kind in KINDS:
-        if not held[kind]:
+        if not held[kind] and not (kind == "labeled_answers" and held["preferences"]):
             with pytest.raises(DataError, match=f"'{row_format.name}' rows have no {NEEDED[kind]}"):
                 read(file([row]), kind)
 

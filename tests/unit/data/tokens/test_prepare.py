@@ -257,6 +257,42 @@ def test_one_seed_prepares_the_same_and_another_does_not(file, tokenizer):
     assert rows_of(first.train) != rows_of(other.train)
 
 
+# what training knows besides the texts
+
+
+def scored(count: int) -> list[dict]:
+    return [pair | {"margin": index / 2} for index, pair in enumerate(pairs(count))]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_margins_go_with_their_pairs_over_splits_weights_and_the_cache(file, tokenizer, cache):
+    path = file("a.jsonl", scored(60))
+    config = PairData(train=[{"path": path, "weight": 1.5}], heldout_share=0.3, template=PLAIN, cache=cache)
+    for _ in range(2):  # the second time from the cache
+        prepared = prepare(config, "preferences", tokenizer, ROOM, seed=0)
+        assert len(prepared.train[0]) > 60 * 0.7 * 1.2
+        for part, values in ((prepared.train, prepared.train_values), (prepared.heldout, prepared.heldout_values)):
+            numbers = [int(text.split()[-1]) for text in texts_of(part, tokenizer)]
+            assert len(values) == len(numbers) > 10
+            assert values.tolist() == [number / 2 for number in numbers]
+
+
+def test_a_made_negative_has_no_margin(file, tokenizer):
+    config = PairData(train=[file("a.jsonl", scored(40)[1:])], augment=Augmentation(share=0.5), template=PLAIN)
+    prepared = prepare(config, "preferences", tokenizer, ROOM, seed=0)
+    num_made = prepared.account.notes["synthetic pairs"]
+    assert num_made > 5
+    assert prepared.train_values[:-num_made].all() and not prepared.train_values[-num_made:].any()
+
+
+def test_labels_go_with_their_answers(file, tokenizer):
+    rows = [{"prompt": f"질문 {i}", "completion": f"답 {i}", "label": i % 3 == 0} for i in range(40)]
+    config = DataConfig(train=[file("a.jsonl", rows)], heldout_share=0.3, template=PLAIN)
+    prepared = prepare(config, "labeled_answers", tokenizer, ROOM, seed=0)
+    for part, values in ((prepared.train, prepared.train_values), (prepared.heldout, prepared.heldout_values)):
+        assert values.tolist() == [int(text.split()[-1]) % 3 == 0 for text in texts_of(part, tokenizer)]
+
+
 # nothing left
 
 

@@ -44,6 +44,20 @@ def test_each_part_has_its_name_without_any_colour(file, tiny_qwen2):
     ]
 
 
+def test_labeled_answers_are_shown_as_good_or_bad(file, tiny_qwen2):
+    path = file([{"prompt": "ask", "completion": answer, "label": answer == "yes"} for answer in ("yes", "no")])
+    shown = call("inspect", path)
+    assert "labeled_completion, read as labeled_answers" in shown
+    assert "can be read as labeled_answers, prompts" in shown
+    assert "good answer:\nyes\n" in shown and "bad answer:\nno\n" in shown
+    assert re.findall(r"^(.+), \d+ tokens:$", call("inspect", path, "--model", tiny_qwen2), re.M) == [
+        "prompt",
+        "good answer",
+        "prompt",
+        "bad answer",
+    ]
+
+
 def test_the_text_is_that_of_the_tokens_that_training_gets(file, tiny_qwen2):
     tokenizer = load_tokenizer(tiny_qwen2)
     record = Preference(PromptText.of("Is it ?  [/INST] :smile: , yes ."), "I 'm  sure .", "no\n")

@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rayrlhf.cli import app
+from rayrlhf.data.ingest.account import Account
+from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.tools.options import read_options
 
 PAIRS = [{"id": i, "prompt": f"What is {i}?", "chosen": f"It is {i}.", "rejected": "No."} for i in range(40)]
@@ -129,7 +131,7 @@ def test_inspect_and_stats_show_schema_rows_and_lengths(file):
         (["leaks", "{}"], "give at least two"),
         (["stats", "{out}/none.jsonl"], "no such file"),
         (["stats", "{}", "-s", "format=alpaca"], "is not one of"),
-        (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[prompt]"], "is a column of every output"),
+        (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[prompt]"], "is a column of the output"),
         (["convert", "{}", "--out", "{out}.jsonl", "-s", "keep_columns=[topic]"], "no row of"),
         (["split", "{}", "--out", "{out}", "--stratify", "topic"], "no row of"),
         (["stats", "{out}/*.jsonl"], "no file matches the pattern"),
@@ -219,3 +221,56 @@ def test_the_account_of_a_run_that_stopped_early_says_what_was_not_decided(file,
     assert re.search(r"in +│ +9 ", shown)
     assert re.search(r"kept +│ +3 ", shown)
     assert re.search(r"not decided when the reading stopped +│ +6 ", shown)
+
+
+LABELED = [
+    {"prompt": "Why?", "completion": "So.", "label": True},
+    {"prompt": "Why?", "completion": "No.", "label": False},
+    {"messages": [{"role": role, "content": role} for role in ("system", "user", "assistant")], "label": False},
+    {"prompt": "Who?", "completion": "She.", "label": 1, "input": "A text."},
+]
+SCORED = [
+    {"prompt": f"What is {i}?", "chosen": "a", "rejected": "b", "margin": margin} for i, margin in enumerate((0, 2.5))
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+@pytest.mark.parametrize(("rows", "kind"), [(LABELED, "labeled_answers"), (SCORED, "preferences")])
+def test_labels_and_margins_are_read_back_as_they_were_written(file, tmp_path, suffix, rows, kind):
+    path = file([row for row in rows if "messages" not in row])
+    chats = file([row for row in rows if "messages" in row], "chats.jsonl")
+    inputs = [path, chats] if kind == "labeled_answers" else [path]
+    out = tmp_path / f"out{suffix}"
+    call("convert", *inputs, "--out", out)
+
+    def records(*paths):
+        options = read_options([str(path) for path in paths], [])
+        assert options.kind == kind
+        account = Account()
+        found = []
+        for record in read_records(options.sources, kind, account):
+            account.keep(record)
+            found.append(record)
+        account.finish()
+        return found
+
+    assert records(out) == records(*inputs)
+    assert len(records(out)) == len(rows)
+
+
+def test_statistics_say_what_the_better_guess_by_length_reaches(file):
+    lengths = [("aaa", "b"), ("a", "bbb"), ("a", "bb"), ("aa", "bb")]  # longer, shorter, shorter, as long
+    rows = [{"prompt": f"What is {i}?", "chosen": a, "rejected": b} for i, (a, b) in enumerate(lengths)]
+    shown = " ".join(call("stats", file(rows)).split())
+    assert "the longer one in 37.5% of 4 pairs, the shorter one in 62.5%" in shown
+    assert "must do better than 62.5%" in shown
+
+
+def test_statistics_say_how_many_labeled_answers_are_good(file):
+    assert "labels: 50.0% of the answers are good" in call("stats", file(LABELED[:2]))
+
+
+def test_a_column_named_as_one_that_the_output_has_is_refused(file, tmp_path):
+    for rows, name in ((LABELED[:2], "label"), (SCORED, "margin")):
+        settings = ["--out", tmp_path / "out.jsonl", "-s", f"keep_columns=[{name}]"]
+        assert f"keep_columns: '{name}' is a column of the output" in call("convert", file(rows), *settings, status=2)

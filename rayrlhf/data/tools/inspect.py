@@ -48,11 +48,11 @@ def _lineage(record: Record) -> str:
 
 def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     """Decoded from the token ids that training uses, with their number."""
-    template = inputs.config.template or ChatTemplate()
+    template, in_text = inputs.config.template or ChatTemplate(), inputs.config.special_tokens_in_text
     try:
         if inputs.kind == "prompts":
-            return _part("prompt", template.encode(record.prompt, tokenizer), NOT_TRAINED, tokenizer)
-        (rows,) = tokenize([record], template, tokenizer, NO_LIMIT)
+            return _part("prompt", template.encode(record.prompt, tokenizer, in_text), NOT_TRAINED, tokenizer)
+        (rows,) = tokenize([record], template, tokenizer, NO_LIMIT, in_text)
     except Rejected as rejection:
         rows = rejection
     if isinstance(rows, Rejected):

@@ -109,6 +109,11 @@ class Record:
         """() for a prompt, (text,) for an answer, (chosen, rejected) for a preference."""
         return ()
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that people wrote."""
+        return (*self.prompt.texts, *self.answers)
+
 
 @dataclass(slots=True, unsafe_hash=True)
 class Answer(Record):

@@ -142,5 +142,6 @@ def encode_answers(
     usual = iter(encode_texts(others, tokenizer, add_special_tokens=False))
     if in_text == "reject":
         return [Rejected(REASON, f"{token!r}; {FIX}") if token else next(usual) for token in spelled]
-    plain = iter(special.plain_ids([text for text, token in zip(texts, spelled, strict=True) if token]))
+    written = [text for text, token in zip(texts, spelled, strict=True) if token]
+    plain = iter(special.plain_ids(written) if written else [])
     return [next(plain if token else usual) for token in spelled]

@@ -26,6 +26,10 @@ from rayrlhf.data.templates.renamed import Renamed
 InText: TypeAlias = Literal["split", "reject", "allow"]
 """Special tokens in people's text become plain text, a reason to reject the row, or control tokens."""
 REASON = "special tokens in the text"
+PYTHON = (
+    "this tokenizer is written in Python and takes them as control tokens wherever they stand: take them out, or set "
+    "special_tokens_in_text=allow"
+)
 PRIVATE_USE = range(0x100002, 0x10FFFE)
 TURNS = tuple({"role": role, "content": "x"} for role in ("user", "assistant", "user"))
 BRACKETED = re.compile(r"[<\[][^<>\[\]\s]+[>\]]")
@@ -145,11 +149,13 @@ class SpecialTokens:
         return merged
 
     def _found(self, text: str) -> Iterator[tuple[int, int, int]]:
-        """(id, start, end) of each control token that the tokenizer itself finds in the text."""
+        """(id, start, end) of each control token that the tokenizer itself finds in the text, without the white space
+        that some of them take in."""
         encoding = without_limits(self._backend).encode(text, add_special_tokens=False)
         for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token_id in self._names and self._is_spelled(self._names[token_id], text[start:end]):
-                yield token_id, start, end
+            found = text[start:end]
+            if token_id in self._names and self._is_spelled(self._names[token_id], found):
+                yield token_id, end - len(found.lstrip()), start + len(found.rstrip())
 
     def _is_spelled(self, name: str, text: str) -> bool:
         """Whether `text` is a special token, and no character that the tokenizer does not know."""
@@ -175,12 +181,6 @@ class SpecialTokens:
     def _renamed(self) -> Renamed | None:
         """None for a tokenizer written in Python."""
         return None if self._backend is None else Renamed.of(self._backend, self._names.keys())
-
-
-PYTHON = (
-    "this tokenizer is written in Python and takes them as control tokens everywhere: take them out of the data, or set "
-    "special_tokens_in_text=allow"
-)
 
 
 @lru_cache(maxsize=8)

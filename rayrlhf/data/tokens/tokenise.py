@@ -77,6 +77,8 @@ def tokenize(
         for record, prompt in zip(records, prompts, strict=True)
     ]
 
+DONE: dict[InText, str] = {"split": "split", "allow": "taken as control tokens", "reject": "to be rejected"}
+
 
 class SpelledRows:
     """Counts rows in which people wrote special tokens."""
@@ -86,14 +88,13 @@ class SpelledRows:
         self._rows: set[tuple[str, int]] = set()
 
     def add(self, record: Record) -> None:
-        if self._special.find((*record.prompt.texts, *record.answers)):
+        if self._special.find(record.texts):
             self._rows.add((record.origin.source, record.origin.place))
 
     @property
     def note(self) -> Counter[str]:
         """The number of rows, with what was done to them; empty without any."""
-        done = {"split": "split", "allow": "allowed", "reject": "rejected by a job"}[self._in_text]
-        return Counter({f"{REASON}, {done}": len(self._rows)} if self._rows else {})
+        return Counter({f"rows with {REASON}, {DONE[self._in_text]}": len(self._rows)} if self._rows else {})
 
 
 def _rows(prompt: list[int] | Rejected, answers: Sequence[list[int] | Rejected], eos: int, limit: Limit) -> Tokenized:

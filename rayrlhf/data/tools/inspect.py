@@ -10,9 +10,9 @@ from rich.text import Text
 from rayrlhf.data.ingest.account import Account, Rejected
 from rayrlhf.data.ingest.reader import read_records, recognize
 from rayrlhf.data.ingest.records import PromptText, Record
-from rayrlhf.data.templates import ChatTemplate
+from rayrlhf.data.templates import ChatTemplate, Template
 from rayrlhf.data.templates.base import TextTemplate
-from rayrlhf.data.tokens.tokenise import SequenceLimit, tokenize
+from rayrlhf.data.tokens.tokenise import DONE, SequenceLimit, tokenize
 from rayrlhf.data.tools.options import Inputs
 from rayrlhf.metrics import console, harmless
 
@@ -35,6 +35,8 @@ def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
         for record in islice(records, num_records):
             console.print(f"\n{record.origin.unit} {record.origin.place}{_lineage(record)}", style="bold")
             console.print(_with_tokens(record, inputs, tokenizer) if tokenizer else _as_text(record, inputs))
+            if tokenizer and (spelled := _template(inputs).special_tokens(tokenizer).find(record.texts)):
+                console.print(f"special tokens in the text, {DONE[inputs.config.special_tokens_in_text]}: {spelled}")
         for reason, count in account.rejected.most_common():
             console.print(f"left out before these: {count} {reason}, for example {account.examples[reason]}")
     if tokenizer is None:
@@ -46,9 +48,13 @@ def _lineage(record: Record) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
+def _template(inputs: Inputs) -> Template:
+    return inputs.config.template or ChatTemplate()
+
+
 def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     """Decoded from the token ids that training uses, with their number."""
-    template, in_text = inputs.config.template or ChatTemplate(), inputs.config.special_tokens_in_text
+    template, in_text = _template(inputs), inputs.config.special_tokens_in_text
     try:
         if inputs.kind == "prompts":
             return _part("prompt", template.encode(record.prompt, tokenizer, in_text), NOT_TRAINED, tokenizer)

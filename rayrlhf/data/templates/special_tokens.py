@@ -32,7 +32,7 @@ PYTHON = (
 )
 PRIVATE_USE = range(0x100002, 0x10FFFE)
 TURNS = tuple({"role": role, "content": "x"} for role in ("user", "assistant", "user"))
-BRACKETED = re.compile(r"[<\[][^<>\[\]\s]+[>\]]")
+BRACKETED = re.compile(r"▁?[<\[].*\w.*[>\]]")
 
 
 @dataclass(frozen=True)
@@ -203,22 +203,28 @@ def without_limits(backend: Any) -> Any:
 
 
 def _control_tokens(tokenizer: Any, backend: Any, chat_templates: Iterable[str]) -> dict[int, str]:
-    """Control tokens by id: those that the tokenizer calls special, and those with which a chat template marks turns.
+    """Control tokens by id: those with a role, such as eos, and what is in brackets if the tokenizer calls it special
+    or a chat template marks turns with it.
 
-    Other added tokens, such as `<think>`, are written by people who mean them.
+    People mean the others that they write: smileys, which KoGPT2 calls special, and tags such as `<think>`.
     """
-    added = (
-        backend.get_added_tokens_decoder() if backend is not None else getattr(tokenizer, "added_tokens_decoder", {})
-    )
+    if backend is not None:
+        added = backend.get_added_tokens_decoder()
+    else:
+        added = getattr(tokenizer, "added_tokens_decoder", {})
     named = set(getattr(tokenizer, "all_special_tokens", ()))
-    found = {key: token.content for key, token in added.items() if token.special or token.content in named}
-    others = {key: token.content for key, token in added.items() if key not in found}
-    tags = {name for name in others.values() if f"</{name[1:]}" in others.values() or name.startswith("</")}
-    brackets = {key: name for key, name in others.items() if BRACKETED.fullmatch(name) and name not in tags}
-    if brackets:
-        frames = "".join(_turns(tokenizer, jinja) for jinja in chat_templates)
-        found |= {key: name for key, name in brackets.items() if name in frames}
-    return {key: name for key, name in found.items() if name}
+    names = {token.content for token in added.values()}
+    tags = {name for name in names if f"</{name[1:]}" in names or name.startswith("</")}
+    frames = "".join(_turns(tokenizer, jinja) for jinja in chat_templates) if len(names) > len(named) else ""
+    return {
+        token_id: token.content
+        for token_id, token in added.items()
+        if token.content in named
+        or (
+            BRACKETED.fullmatch(token.content)
+            and (token.special or (token.content in frames and token.content not in tags))
+        )
+    }
 
 
 def _turns(tokenizer: Any, jinja: str) -> str:

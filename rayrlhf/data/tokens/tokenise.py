@@ -77,6 +77,7 @@ def tokenize(
         for record, prompt in zip(records, prompts, strict=True)
     ]
 
+
 DONE: dict[InText, str] = {"split": "split", "allow": "taken as control tokens", "reject": "to be rejected"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from made_tokenizers import ASSISTANT, EOS, MAKES, THINK, USER
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Message, PromptText
@@ -202,6 +202,16 @@ def test_what_a_chat_template_puts_between_turns_is_a_control_token_though_the_t
     names = tokenizer.convert_ids_to_tokens(ChatTemplate().encode(prompt_of(spelled), tokenizer))
     assert [names.count(name) for name in ("<｜User｜>", "<|im_end|>", "<p>")] == [1, 1, 1]
     assert [names.count(name) for name in ("ordinary", "<think>", "</think>")] == [2, 2, 2]
+
+
+def test_smileys_that_a_tokenizer_calls_special_stay_whole():
+    tokenizer = MAKES["byte-level"]()
+    smileys = ["ㅠㅠ", "😊", "[:]", ":->"]
+    tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+    tokenizer.add_tokens([AddedToken(name, special=True) for name in [*smileys, "<usr>"]])
+    text = " ".join([*smileys, "[MASK]", "<usr>"])
+    names = tokenizer.convert_ids_to_tokens(ChatTemplate().encode(prompt_of(text), tokenizer))
+    assert [names.count(name) for name in (*smileys, "[MASK]", "<usr>")] == [1, 1, 1, 1, 0, 0]
 
 
 def test_private_characters_forge_nothing():

@@ -35,8 +35,8 @@ def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
         for record in islice(records, num_records):
             console.print(f"\n{record.origin.unit} {record.origin.place}{_lineage(record)}", style="bold")
             console.print(_with_tokens(record, inputs, tokenizer) if tokenizer else _as_text(record, inputs))
-            if tokenizer and (spelled := _template(inputs).special_tokens(tokenizer).find(record.texts)):
-                console.print(f"special tokens in the text, {DONE[inputs.config.special_tokens_in_text]}: {spelled}")
+            if tokenizer:
+                _name_special_token(record, inputs, tokenizer)
         for reason, count in account.rejected.most_common():
             console.print(f"left out before these: {count} {reason}, for example {account.examples[reason]}")
     if tokenizer is None:
@@ -67,6 +67,14 @@ def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     for (_, answer), (name, style) in zip(rows, PARTS[inputs.kind], strict=True):
         shown.append_text(_part(name, answer, style, tokenizer))
     return shown
+
+
+def _name_special_token(record: Record, inputs: Inputs, tokenizer: Any) -> None:
+    """A control token and the same in plain text look alike: say which it is."""
+    done = inputs.config.special_tokens_in_text
+    spelled = _template(inputs).special_tokens(tokenizer).find(record.texts)
+    if spelled and done != "reject":  # what is rejected says so already
+        console.print(f"special tokens in the text, {DONE[done]}: {spelled}")
 
 
 def _part(name: str, ids: list[int], style: str, tokenizer: Any) -> Text:

@@ -11,7 +11,7 @@ import numpy as np
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import PromptText
 from rayrlhf.data.templates import CustomTemplate
-from rayrlhf.data.templates.base import encode_texts
+from rayrlhf.data.templates.base import encode_answers
 from rayrlhf.data.tokens.sequences import Sequences, TokenRow
 from rayrlhf.models import load_tokenizer, read_model_config
 from rayrlhf.rewards.base import Judge, RewardError, SampleText, Score
@@ -40,24 +40,30 @@ class TextScorer(Judge):
     def judge(self, samples: Sequence[SampleText]) -> list[Score]:
         """One result per sample; what is longer than the model reads is rejected."""
         rows = self._encode(samples)
-        results = [self._too_long(row) for row in rows]
-        kept = [row for row, result in zip(rows, results, strict=True) if result is None]
+        kept = [row for row in rows if not isinstance(row, Score)]
         judged = iter(scored(self._scorer, as_rollouts(kept), self._tokenizer) if kept else [])
-        return [next(judged) if result is None else result for result in results]
+        return [row if isinstance(row, Score) else next(judged) for row in rows]
 
-    def _encode(self, samples: Sequence[SampleText]) -> list[TokenRow]:
+    def _encode(self, samples: Sequence[SampleText]) -> list[TokenRow | Score]:
+        """Special tokens of this model that the texts spell are plain text."""
         prompts = self._template.encode_batch([PromptText.of(sample.prompt) for sample in samples], self._tokenizer)
-        responses = encode_texts([s.response for s in samples], self._tokenizer, add_special_tokens=False)
-        eos = self._tokenizer.eos_token_id
+        special = self._template.special_tokens(self._tokenizer)
+        responses = encode_answers([sample.response for sample in samples], self._tokenizer, special)
         return [
-            (prompt, [*response, eos] if sample.finished else response)
+            self._row(prompt, response, sample.finished)
             for prompt, response, sample in zip(prompts, responses, samples, strict=True)
         ]
 
-    def _too_long(self, row: TokenRow) -> Score | None:
-        if self._max_tokens is None or len(row[0]) + len(row[1]) <= self._max_tokens:
-            return None
-        return Score(None, f"longer than the {self._max_tokens} tokens that the reward model reads")
+    def _row(self, prompt: list[int] | Rejected, response: list[int] | Rejected, finished: bool) -> TokenRow | Score:
+        for part in (prompt, response):
+            if isinstance(part, Rejected):
+                return Score(None, f"{part.reason}: {part.detail}")
+        assert isinstance(prompt, list) and isinstance(response, list)
+        if finished:
+            response = [*response, self._tokenizer.eos_token_id]
+        if self._max_tokens is not None and len(prompt) + len(response) > self._max_tokens:
+            return Score(None, f"longer than the {self._max_tokens} tokens that the reward model reads")
+        return prompt, response
 
 
 def scored(scorer: RewardModelScorer, rollouts: Rollouts, tokenizer: Any) -> list[Score]:

@@ -6,6 +6,7 @@ takes three times as long to make.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -50,10 +51,20 @@ class PromptText:
         return self.key
 
     @property
+    def texts(self) -> list[str]:
+        """What people wrote: each message, and the context."""
+        contents = [message.content for message in self.messages]
+        return [*contents, self.context] if self.context else contents
+
+    @property
     def text(self) -> str:
         """All that is asked, without roles: what filters, duplicates and languages look at."""
-        parts = [message.content for message in self.messages]
-        return "\n".join([*parts, self.context] if self.context else parts)
+        return "\n".join(self.texts)
+
+    def with_texts(self, change: Callable[[str], str]) -> PromptText:
+        """The same conversation with every text changed."""
+        messages = tuple(Message(message.role, change(message.content)) for message in self.messages)
+        return PromptText(messages, change(self.context) if self.context else None)
 
     @property
     def is_empty(self) -> bool:
@@ -105,6 +116,11 @@ class Record:
         """What training knows of a record besides its texts: a pair's margin; 1 for a desirable answer, 0 for any
         other."""
         return 0.0
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that people wrote."""
+        return (*self.prompt.texts, *self.answers)
 
 
 @dataclass(slots=True, unsafe_hash=True)

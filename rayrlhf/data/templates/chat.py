@@ -10,6 +10,7 @@ from rayrlhf.config import UserError
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import PromptText
 from rayrlhf.data.templates.base import BaseTemplate
+from rayrlhf.data.templates.special_tokens import SpecialTokens, special_tokens_of
 
 
 class ChatTemplate(BaseTemplate):
@@ -22,6 +23,10 @@ class ChatTemplate(BaseTemplate):
     """System message for conversations that have none."""
     jinja: str | None = None
     """A chat template to use instead of the tokenizer's own, or where it has none."""
+
+    def special_tokens(self, tokenizer: Any) -> SpecialTokens:
+        templates = (self.jinja, tokenizer.chat_template)
+        return special_tokens_of(tokenizer, *(jinja for jinja in templates if isinstance(jinja, str)))
 
     def as_text(self, prompt: PromptText, tokenizer: Any) -> str:
         """The conversation up to where the assistant's answer begins. A context is appended to the last message.

@@ -25,11 +25,12 @@ from rayrlhf.data.ingest.reader import check_different, read_records
 from rayrlhf.data.ingest.records import Kind, Preference, Record
 from rayrlhf.data.ingest.sources import Snapshot, Source
 from rayrlhf.data.templates import ChatTemplate, Template
+from rayrlhf.data.templates.special_tokens import InText
 from rayrlhf.data.tokens.cache import cache_key, find_entry, new_entry
 from rayrlhf.data.tokens.columns import Columns, ColumnsWriter, map_columns
 from rayrlhf.data.tokens.sequences import Sequences, SequencesWriter, TokenRow, map_array, map_sequences
 from rayrlhf.data.tokens.splits import position, split_of
-from rayrlhf.data.tokens.tokenise import Limit, Tokenized, tokenize
+from rayrlhf.data.tokens.tokenise import Limit, SpelledRows, Tokenized, tokenize
 
 BATCH = 1024
 BATCHES_AHEAD = 2
@@ -62,6 +63,9 @@ class DataConfig(Config):
     """What to evaluate on; without any, a share of the training prompts is held out."""
     heldout_share: float = Field(default=0.05, ge=0, lt=1)
     template: Template = ChatTemplate()
+    special_tokens_in_text: InText = "split"
+    """Special tokens that people wrote in prompts and answers, such as `<|endoftext|>`: `split` encodes them as plain
+    text, `reject` leaves the row out, `allow` makes control tokens of them."""
     clean: Cleaning = Cleaning()
     cache: bool = True
     """Keep the tokens for the next run on the same data."""
@@ -210,6 +214,7 @@ class _Work:
         records = self.config.clean.clean(read_records(sources, self.kind, account, self.columns), account)
         train: list[Preference] = []
         prompts: set[int] = set()
+        spelled = SpelledRows(self.config.template.special_tokens(self.tokenizer), self.config.special_tokens_in_text)
         for batch, results in self._tokenized(records):
             for record, result in zip(batch, results, strict=True):
                 is_heldout = split_of(record.prompt, (heldout_share, 1 - heldout_share), self.seed) == 0
@@ -220,6 +225,7 @@ class _Work:
                     account.reject(record, "left out by the weight of its source")
                 else:
                     account.keep(record)
+                    spelled.add(record)
                     parts.add("heldout" if is_heldout else "train", result, copies, record)
                     if self.config.heldout:
                         prompts.add(hash(record.prompt.key))
@@ -227,6 +233,7 @@ class _Work:
                         train.append(record)
             parts.flush()
         account.finish()
+        account.notes.update(spelled.note)
         if self.augmentation is not None:
             for batch, results in self._tokenized(self.augmentation.make(train, self.seed, account)):
                 for record, result in zip(batch, results, strict=True):
@@ -244,13 +251,17 @@ class _Work:
         at = position(f"{record.origin}\x1e{record.prompt.key}", self.seed)
         return int(weight) + (at < weight % 1)
 
+    def _tokenize(self, batch: list[Record]) -> list[Tokenized]:
+        config = self.config
+        return tokenize(batch, config.template, self.tokenizer, self.limit, config.special_tokens_in_text)
+
     def _tokenized(self, records: Iterable[Record]) -> Iterator[tuple[list[Record], list[Tokenized]]]:
         """Batches in order. A thread encodes them, outside Python's lock and on all cores, while the next is read."""
         stream = iter(records)
         waiting: deque[tuple[list[Record], Future[list[Tokenized]]]] = deque()
         with ThreadPoolExecutor(1) as pool:
             while batch := list(islice(stream, BATCH)):
-                waiting.append((batch, pool.submit(tokenize, batch, self.config.template, self.tokenizer, self.limit)))
+                waiting.append((batch, pool.submit(self._tokenize, batch)))
                 if len(waiting) > BATCHES_AHEAD:
                     oldest, future = waiting.popleft()
                     yield oldest, future.result()

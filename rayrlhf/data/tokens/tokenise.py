@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Literal
 
 from pydantic import PositiveInt
@@ -11,7 +13,8 @@ from rayrlhf.config import Config
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Record
 from rayrlhf.data.templates import Template
-from rayrlhf.data.templates.base import encode_texts
+from rayrlhf.data.templates.base import encode_answers
+from rayrlhf.data.templates.special_tokens import REASON, InText, SpecialTokens
 from rayrlhf.data.tokens.sequences import TokenRow
 
 Tokenized = tuple[TokenRow, ...] | Rejected
@@ -58,28 +61,49 @@ class SequenceLimit(Config):
 Limit = PromptLimit | SequenceLimit
 
 
-def tokenize(records: Sequence[Record], template: Template, tokenizer: Any, limit: Limit) -> list[Tokenized]:
+def tokenize(
+    records: Sequence[Record], template: Template, tokenizer: Any, limit: Limit, in_text: InText = "split"
+) -> list[Tokenized]:
     """Each record as rows of tokens, or the reason why it is left out.
 
     An answer ends with the tokenizer's eos: both are trained, the prompt is not. The whole batch is encoded in two
-    calls, each of which uses all cores.
+    calls, each of which uses all cores. in_text: what becomes of special tokens in prompts and answers.
     """
-    try:
-        prompts: list[list[int] | Rejected] = [*template.encode_batch([r.prompt for r in records], tokenizer)]
-    except Rejected:
-        prompts = [_encoded_or_refused(record, template, tokenizer) for record in records]
+    prompts = template.encode_batch([record.prompt for record in records], tokenizer, in_text)
     texts = [text for record in records for text in record.answers]
-    encoded = iter(encode_texts(texts, tokenizer, add_special_tokens=False))
-    eos = tokenizer.eos_token_id
-    per_record = ([[*next(encoded), eos] for _ in record.answers] for record in records)
+    answers = iter(encode_answers(texts, tokenizer, template.special_tokens(tokenizer), in_text))
     return [
-        prompt if isinstance(prompt, Rejected) else limit.rows_of(prompt, answers)
-        for prompt, answers in zip(prompts, per_record, strict=True)
+        _rows(prompt, list(islice(answers, len(record.answers))), tokenizer.eos_token_id, limit)
+        for record, prompt in zip(records, prompts, strict=True)
     ]
 
 
-def _encoded_or_refused(record: Record, template: Template, tokenizer: Any) -> list[int] | Rejected:
-    try:
-        return template.encode(record.prompt, tokenizer)
-    except Rejected as rejection:
-        return rejection
+DONE: dict[InText, str] = {"split": "split", "allow": "taken as control tokens", "reject": "to be rejected"}
+
+
+class SpelledRows:
+    """Counts rows in which people wrote special tokens."""
+
+    def __init__(self, special: SpecialTokens, in_text: InText) -> None:
+        self._special, self._in_text = special, in_text
+        self._rows: set[tuple[str, int]] = set()
+
+    def add(self, record: Record) -> None:
+        if self._special.find(record.texts):
+            self._rows.add((record.origin.source, record.origin.place))
+
+    @property
+    def note(self) -> Counter[str]:
+        """The number of rows, with what was done to them; empty without any."""
+        return Counter({f"rows with {REASON}, {DONE[self._in_text]}": len(self._rows)} if self._rows else {})
+
+
+def _rows(prompt: list[int] | Rejected, answers: Sequence[list[int] | Rejected], eos: int, limit: Limit) -> Tokenized:
+    if isinstance(prompt, Rejected):
+        return prompt
+    ended = []
+    for answer in answers:
+        if isinstance(answer, Rejected):
+            return answer
+        ended.append([*answer, eos])
+    return limit.rows_of(prompt, ended)

@@ -10,9 +10,9 @@ from rich.text import Text
 from rayrlhf.data.ingest.account import Account, Rejected
 from rayrlhf.data.ingest.reader import NEEDED, columns_of, read_records, recognize
 from rayrlhf.data.ingest.records import LabeledAnswer, Preference, PromptText, Record
-from rayrlhf.data.templates import ChatTemplate
+from rayrlhf.data.templates import ChatTemplate, Template
 from rayrlhf.data.templates.base import TextTemplate
-from rayrlhf.data.tokens.tokenise import SequenceLimit, tokenize
+from rayrlhf.data.tokens.tokenise import DONE, SequenceLimit, tokenize
 from rayrlhf.data.tools.options import Inputs
 from rayrlhf.metrics import console, harmless
 
@@ -37,6 +37,8 @@ def inspect(inputs: Inputs, num_records: int, tokenizer: Any) -> None:
         for record in islice(records, num_records):
             console.print(f"\n{record.origin.unit} {record.origin.place}{_lineage(record)}", style="bold")
             console.print(_with_tokens(record, inputs, tokenizer) if tokenizer else _as_text(record, inputs))
+            if tokenizer:
+                _name_special_token(record, inputs, tokenizer)
         for reason, count in account.rejected.most_common():
             console.print(f"left out before these: {count} {reason}, for example {account.examples[reason]}")
     if tokenizer is None:
@@ -57,13 +59,17 @@ def _answer_parts(record: Record) -> list[tuple[str, str]]:
     return [("answer", TRAINED)] * len(record.answers)
 
 
+def _template(inputs: Inputs) -> Template:
+    return inputs.config.template or ChatTemplate()
+
+
 def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     """Decoded from the token ids that training uses, with their number."""
-    template = inputs.config.template or ChatTemplate()
+    template, in_text = _template(inputs), inputs.config.special_tokens_in_text
     try:
         if inputs.kind == "prompts":
-            return _part("prompt", template.encode(record.prompt, tokenizer), NOT_TRAINED, tokenizer)
-        (rows,) = tokenize([record], template, tokenizer, NO_LIMIT)
+            return _part("prompt", template.encode(record.prompt, tokenizer, in_text), NOT_TRAINED, tokenizer)
+        (rows,) = tokenize([record], template, tokenizer, NO_LIMIT, in_text)
     except Rejected as rejection:
         rows = rejection
     if isinstance(rows, Rejected):
@@ -72,6 +78,14 @@ def _with_tokens(record: Record, inputs: Inputs, tokenizer: Any) -> Text:
     for (_, answer), (name, style) in zip(rows, _answer_parts(record), strict=True):
         shown.append_text(_part(name, answer, style, tokenizer))
     return shown
+
+
+def _name_special_token(record: Record, inputs: Inputs, tokenizer: Any) -> None:
+    """A control token and the same in plain text look alike: say which it is."""
+    done = inputs.config.special_tokens_in_text
+    spelled = _template(inputs).special_tokens(tokenizer).find(record.texts)
+    if spelled and done != "reject":  # what is rejected says so already
+        console.print(f"special tokens in the text, {DONE[done]}: {spelled}")
 
 
 def _part(name: str, ids: list[int], style: str, tokenizer: Any) -> Text:

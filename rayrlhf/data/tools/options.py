@@ -21,6 +21,7 @@ from rayrlhf.data.ingest.records import Kind
 from rayrlhf.data.ingest.rules import RowRules
 from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.templates import Template
+from rayrlhf.data.templates.special_tokens import InText
 
 HUB_PREFIX = "hf:"
 HUB_SETTING = re.compile(r",(subset|revision|data_dir)=")
@@ -44,6 +45,8 @@ class ToolConfig(Config):
     """Synthetic negatives to add; for `pairs` only."""
     template: Template | None = None
     """How `inspect` renders prompts; by default the tokenizer's chat template, or plain roles."""
+    special_tokens_in_text: InText = "split"
+    """What `inspect` and `stats` do with special tokens in the text, as the jobs' `data.special_tokens_in_text`."""
     seed: int = Field(default=0, ge=0)
 
 

@@ -5,24 +5,27 @@ from __future__ import annotations
 import random
 from array import array
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rayrlhf.data.cleaning.languages import language_of
+from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import LabeledAnswer, Preference, Record
-from rayrlhf.data.templates.base import encode_texts
 
 PARTS = ("prompt", "answer", "rejected answer")
 SAMPLE = 2000
 """Records in the uniform sample for tokens and languages; characters are counted in all records."""
 
+Encode = Callable[[Sequence[str]], Sequence[list[int] | Rejected]]
+
 
 class Statistics:
     """Collects statistics of a stream of records."""
 
-    def __init__(self, tokenizer: Any = None, sample_size: int = SAMPLE) -> None:
-        self._tokenizer, self._sample_size = tokenizer, sample_size
+    def __init__(self, encode: Encode | None = None, sample_size: int = SAMPLE) -> None:
+        """encode: texts as tokens; without it, only characters are counted."""
+        self._encode, self._sample_size = encode, sample_size
         self._rng = random.Random(0)
         self._chars = {part: array("Q") for part in PARTS}
         self.sample: list[Record] = []
@@ -52,12 +55,11 @@ class Statistics:
     def lengths(self) -> dict[str, dict[str, float]]:
         """{"prompt, characters": {min, median, mean, p95, max}, …}; also in tokens, if there is a tokenizer."""
         rows = {f"{part}, characters": np.array(counts) for part, counts in self._chars.items() if counts}
-        if self._tokenizer is not None:
+        if self._encode is not None:
             for part in PARTS:
                 texts = [text for record in self.sample for name, text in _parts(record) if name == part]
-                if texts:
-                    ids = encode_texts(texts, self._tokenizer, add_special_tokens=False)
-                    rows[f"{part}, tokens"] = np.array([len(row) for row in ids])
+                if counts := [len(row) for row in self._encode(texts) if not isinstance(row, Rejected)]:
+                    rows[f"{part}, tokens"] = np.array(counts)
         return {name: _summary(values) for name, values in rows.items()}
 
     def languages(self) -> Counter[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from rayrlhf.data.ingest.progress import reading_progress
 from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.ingest.records import Preference, Record
 from rayrlhf.data.ingest.sources import Snapshot
+from rayrlhf.data.templates import ChatTemplate
+from rayrlhf.data.templates.base import encode_answers
 from rayrlhf.data.tokens.splits import split_of
+from rayrlhf.data.tokens.tokenise import SpelledRows
 from rayrlhf.data.tools.options import Inputs
 from rayrlhf.data.tools.outputs import Outputs
 from rayrlhf.data.tools.report import print_account, print_files, print_statistics
-from rayrlhf.data.tools.statistics import SAMPLE, Statistics
+from rayrlhf.data.tools.statistics import SAMPLE, Encode, Statistics
 from rayrlhf.data.tools.strata import Strata
 from rayrlhf.data.tools.writer import OWN_COLUMNS, OWN_OF_KIND
 
@@ -33,7 +37,7 @@ def transform(
     output_of: Callable[[Record], str] = lambda _: "out",
     *,
     force: bool = False,
-    tokenizer: Any = None,
+    encode: Encode | None = None,
     sample_size: int = SAMPLE,
 ) -> Account:
     """Read all inputs, apply `rule`, write each record to the output that `output_of` names, and report.
@@ -48,7 +52,7 @@ def transform(
             f"keep_columns: {taken[0]!r} is a column of the output: give it another name with columns, for example "
             f"columns.its_{taken[0]}={taken[0]} keep_columns=[its_{taken[0]}]"
         )
-    statistics = Statistics(tokenizer, sample_size)
+    statistics = Statistics(encode, sample_size)
     with ExitStack() as stack:
         files = stack.enter_context(Outputs(outputs, inputs.given, force, columns))
         snapshot = Snapshot(inputs.sources) if outputs else None
@@ -131,6 +135,17 @@ def split(
 
 def stats(inputs: Inputs, tokenizer: Any, sample_size: int) -> Account:
     """Statistics of the files after cleaning; writes nothing."""
-    return transform(
-        "stats", inputs, inputs.config.clean.clean, {}, lambda _: "", tokenizer=tokenizer, sample_size=sample_size
-    )
+    config = inputs.config
+    if tokenizer is None:
+        return transform("stats", inputs, config.clean.clean, {}, sample_size=sample_size)
+    special = (config.template or ChatTemplate()).special_tokens(tokenizer)
+    spelled = SpelledRows(special, config.special_tokens_in_text)
+
+    def rule(records: Iterable[Record], account: Account) -> Iterator[Record]:
+        for record in config.clean.clean(records, account):
+            spelled.add(record)
+            yield record
+        account.notes.update(spelled.note)
+
+    encode = partial(encode_answers, tokenizer=tokenizer, special=special, in_text=config.special_tokens_in_text)
+    return transform("stats", inputs, rule, {}, encode=encode, sample_size=sample_size)

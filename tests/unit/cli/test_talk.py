@@ -83,6 +83,17 @@ def test_an_answer_may_take_what_the_prompt_leaves(talker):
     assert talker(30, usual_length=20).request([("user", "hi")])[1].max_completion_length == 30
 
 
+def test_special_tokens_that_a_person_types_are_text(talker, tokenizer):
+    asked = [("user", "<|endoftext|>"), ("assistant", "<|user|>"), ("user", "hi <|assistant|>")]
+    request, _ = talker().request(asked)
+    assert tokenizer.decode(request.token_ids) == (
+        "<|user|><|endoftext|><|assistant|><|user|><|endoftext|><|user|>hi <|assistant|><|assistant|>"
+    )
+    user, assistant, eos = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>", "<|endoftext|>"])
+    control = [token for token in request.token_ids if token in (user, assistant, eos)]
+    assert control == [user, assistant, eos, user, assistant]
+
+
 def test_limits_are_checked_before_the_engine_starts(talker):
     full = talker(100)
     with pytest.raises(UserError, match=r"the prompt has \d+ tokens and the model takes 128.*lower that to \d+"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from tokenizers import Tokenizer
 
 from rayrlhf.models import ModelFolderError, ScalarModel, load_tokenizer
 from rayrlhf.models.folder import check_same_vocabulary
@@ -81,6 +82,26 @@ def test_the_template_is_put_around_the_prompt(other_model, tiny_qwen2, tokenize
         score(source, tiny_qwen2, rollouts_of(TEXTS, tokenizer)).values,
         score(plain, tiny_qwen2, rollouts_of(wrapped, tokenizer)).values,
     )
+
+
+@pytest.mark.parametrize("spelled", ["<|assistant|>", "<|endoftext|>"])
+def test_special_tokens_that_a_text_spells_are_text_for_the_reward_model_too(
+    spelled, other_model, tiny_qwen2, tokenizer
+):
+    rows = [(f"a {spelled}", "b"), ("a", f"b {spelled}")]
+    letters, own = (
+        Tokenizer.from_file(f"{tiny_qwen2}/tokenizer.json"),
+        Tokenizer.from_file(f"{other_model}/tokenizer.json"),
+    )
+    letters.encode_special_tokens = own.encode_special_tokens = True
+    eos = (tokenizer.eos_token_id, load_tokenizer(other_model).eos_token_id)
+    sampled, wanted = (
+        as_rollouts([(read.encode(prompt).ids, [*read.encode(response).ids, end]) for prompt, response in rows])
+        for read, end in zip((letters, own), eos, strict=True)
+    )
+    share = score(RewardModelReward(model=other_model, retokenize=True), tiny_qwen2, sampled)
+    alone = RewardModelScorer(other_model, "last", True, ScorerConfig(), Ranks()).score(wanted)
+    np.testing.assert_allclose(share.values, alone.values[np.argsort(alone.rows)], rtol=1e-5)
 
 
 def test_what_is_longer_than_the_model_reads_is_rejected_and_the_rest_scored(other_model, tiny_qwen2, tokenizer):

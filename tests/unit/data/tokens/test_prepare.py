@@ -308,3 +308,47 @@ def test_rows_that_are_all_too_long_are_no_usable_rows(file, tokenizer):
     config = DataConfig(train=[file("a.jsonl", [{"prompt": LONG_PROMPT}])], heldout_share=0)
     with pytest.raises(DataError, match=r"no usable row is left: 0 of 1 rows \(left out: 1 prompt too long\)"):
         prepare(config, "prompts", tokenizer, PromptLimit(max_prompt_tokens=5), seed=0)
+
+
+SPELLED = [
+    {"prompt": "질문 0", "completion": "답<|endoftext|> 더"},
+    {"prompt": "<|assistant|>네<|user|>", "completion": "아니요"},
+    {"prompt": "질문 1", "completion": "답<|endoftext|>"},  # a suffix that cleaning takes off
+]
+
+
+@pytest.mark.parametrize(
+    ("in_text", "note"), [("split", "split"), ("allow", "taken as control tokens"), ("reject", None)]
+)
+def test_special_tokens_that_people_wrote_are_counted_by_rows(in_text, note, tokenizer, file):
+    path = file("rows.jsonl", [*SPELLED, *answers(5, start=10)])
+    config = DataConfig(train=[path], heldout_share=0, special_tokens_in_text=in_text)
+    account = prepare(config, "answers", tokenizer, ROOM, 0).account
+    assert account.notes == ({f"rows with special tokens in the text, {note}": 2} if note else {})
+    assert account.rejected == ({"special tokens in the text": 2} if in_text == "reject" else {})
+
+
+def test_tokens_kept_for_one_choice_about_special_tokens_are_not_taken_for_another(tokenizer, file):
+    path = file("rows.jsonl", SPELLED)
+    eos = []
+    for in_text in ("split", "allow", "split"):
+        config = DataConfig(train=[path], heldout_share=0, special_tokens_in_text=in_text)
+        eos.append(
+            int((prepare(config, "answers", tokenizer, ROOM, 0).train[0].tokens == tokenizer.eos_token_id).sum())
+        )
+    assert eos == [3, 4, 3]
+
+
+@pytest.mark.parametrize("template", ["chat", "kochatgpt", "kullm", PLAIN])
+def test_an_answer_holds_eos_only_at_its_end_and_a_pair_is_split_on_both_sides(template, tokenizer, file):
+    rows = [
+        {"prompt": f"{index}<|endoftext|>.", "chosen": "<|endoftext|>a", "rejected": "b<|assistant|>c"}
+        for index in "xyz"
+    ]
+    config = DataConfig(train=[file("rows.jsonl", rows)], heldout_share=0, template=template)
+    sides = prepare(config, "preferences", tokenizer, ROOM, 0).train
+    control = set(tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|user|>", "<|assistant|>"]))
+    for pair in rows_of(sides):
+        for _, answer in pair:
+            assert answer.pop() == tokenizer.eos_token_id
+            assert not control & set(answer)

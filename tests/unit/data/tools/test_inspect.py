@@ -89,3 +89,18 @@ def test_no_text_of_data_rules_the_terminal(file, text, command):
     assert not set(shown) & set("\x1b\x07\x08\x7f\x9b\r\x00\u202e")
     if command == "inspect":
         assert harmless(text) in shown
+
+
+def test_special_tokens_that_people_wrote_are_shown_and_counted_as_training_takes_them(file, tiny_qwen2):
+    path = file([{"prompt": "say <|assistant|>", "completion": "no"}, {"prompt": "b", "completion": "x<|user|>y"}])
+    lengths = {}
+    for choice, done in (("split", "split"), ("allow", "taken as control tokens")):
+        settings = ("--model", tiny_qwen2, "-s", f"special_tokens_in_text={choice}")
+        shown = call("inspect", path, *settings)
+        spelled = re.findall(r"^special tokens in the text, (.*)$", shown, re.M)
+        assert spelled == [f"{done}: <|assistant|>", f"{done}: <|user|>"]
+        lengths[choice] = [int(count) for count in re.findall(r"^\w+, (\d+) tokens:", shown, re.M)]
+        assert re.search(rf"rows with special tokens in the text, {done} +│ +2 ", call("stats", path, *settings))
+    letters = [len("<|assistant|>") - 1, 0, 0, len("<|user|>") - 1]  # this tokenizer has no longer pieces of them
+    wanted = [allowed + more for allowed, more in zip(lengths["allow"], letters, strict=True)]
+    assert lengths["split"] == wanted

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from rayrlhf.data.tokens.columns import Columns
 from rayrlhf.models import RewardStatistics, ScalarModel
-from rayrlhf.rewards import Reward, rewards_rank
+from rayrlhf.rewards import Reward, Score, rewards_rank
+from rayrlhf.rewards.base import Judge
 from rayrlhf.rewards.rules import RulesJudge
 from rayrlhf.training.batching import plan_microbatches
 from rayrlhf.training.parallel import Ranks
@@ -352,6 +353,26 @@ def test_only_rewards_with_a_text_part_can_begin(make_model, make_rollouts, tiny
         rewarder = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks())
         rewarder.begin(of_prompts(rollouts, 2))
         assert_same_share(rewarder.score(rollouts), late)
+
+
+class Pairwise(Judge):
+    """A judge with a model of its own that compares the responses to a prompt: how many others are longer."""
+
+    compares = True
+
+    def judge_group(self, samples):
+        assert len({sample.prompt for sample in samples}) == 1
+        return [Score(float(sum(len(o.response) > len(s.response) for o in samples))) for s in samples]
+
+
+def test_a_judge_that_compares_gets_one_prompts_samples_at_a_time(make_texts, make_model, tiny_qwen2, monkeypatch):
+    monkeypatch.setattr(Rewarder, "_load", lambda self, source: Pairwise())
+    ids = np.array(IDS)
+    rollouts = replace(make_texts(*TEXTS).take(np.arange(5)[::-1]), prompt_ids=ids[:, 0], sample_ids=ids[:, 1])
+    shuffled = rollouts.take(np.array([3, 0, 4, 2, 1]))
+    model = {"kind": "reward_model", "model": make_model(0), "retokenize": True}
+    rewarder = Rewarder(reward(**model), ScorerConfig(), tiny_qwen2, None, Ranks())
+    assert rewarder.score(shuffled).values.tolist() == [0.0, 1.0, 0.0, 1.0, 0.0]
 
 
 def test_an_error_in_the_background_surfaces_when_the_step_is_scored(make_early, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from rayrlhf.algorithms.grpo import DynamicSampling, GroupAlgorithm
+from rayrlhf.algorithms.base import DynamicSampling
 from rayrlhf.cluster.actor_group import WorkerError, wait_for
 from rayrlhf.engines import Sampling
 from rayrlhf.pool.leases import Purpose, SampleBatch
@@ -50,8 +50,8 @@ class Samplers:
             self._next_step += 1
         batch, greedy = self._ahead.pop(step)
         collected = self._take(batch)
-        if isinstance(algorithm, GroupAlgorithm) and algorithm.dynamic_sampling is not None:
-            return self._until_enough(collected, step, algorithm.dynamic_sampling)
+        if algorithm.resampling is not None:
+            return self._until_enough(collected, step, algorithm.resampling)
         return collected if greedy is None else replace(collected, greedy=self._take(greedy))
 
     def generate(self, samples: Sequence[Sample], version: int) -> Collected:

@@ -37,6 +37,18 @@ class Collected:
     """Rollouts that dynamic sampling generated and left out."""
 
 
+class Waiting:
+    """Waits for answers, each for as long as a phase of a step may take."""
+
+    _config: PPOConfig
+
+    def _wait(self, ref: Any, awaited: str) -> Any:
+        return self._wait_all([ref], awaited)[0]
+
+    def _wait_all(self, refs: Refs, awaited: str) -> list[Any]:
+        return wait_for(refs, awaited, self._config.timeouts.step_s, "timeouts.step_s")
+
+
 class Handle:
     """One role's workers."""
 
@@ -82,7 +94,7 @@ class Critic(Handle):
     values = Handle.ask
 
 
-class Weights:
+class Weights(Waiting):
     """The policy's weights on their way to the samplers."""
 
     def __init__(self, actors: RunActors) -> None:
@@ -107,11 +119,8 @@ class Weights:
         self.publish(self.version)
         return f"the weight store lost its weights: version {self.version} is published again"
 
-    def _wait(self, ref: Any, awaited: str) -> Any:
-        return wait_for([ref], awaited, self._config.timeouts.step_s, "timeouts.step_s")[0]
 
-
-class Credit:
+class Credit(Waiting):
     """The credit assigner."""
 
     def __init__(self, group: ActorGroup, config: PPOConfig) -> None:
@@ -153,11 +162,8 @@ class Credit:
         )
         return int(self._wait(count, "the scores of the groups")), rollouts, merged
 
-    def _wait(self, ref: Any, awaited: str) -> Any:
-        return wait_for([ref], awaited, self._config.timeouts.step_s, "timeouts.step_s")[0]
 
-
-class Learners:
+class Learners(Waiting):
     """Policy and critic in training."""
 
     def __init__(self, groups: dict[str, ActorGroup], config: PPOConfig) -> None:
@@ -176,8 +182,8 @@ class Learners:
                     policy.append(self._policy.call("update", batch=batch, rows=rows, temperature=temperature))
                 if self._critic is not None:
                     critic.append(self._critic.call("update", batch=batch, rows=rows))
-        of_policy = [StepReport.merge(self._wait(reports, "policy update")) for reports in policy]
-        of_critic = [StepReport.merge(self._wait(reports, "critic update")) for reports in critic]
+        of_policy = [StepReport.merge(self._wait_all(reports, "policy update")) for reports in policy]
+        of_critic = [StepReport.merge(self._wait_all(reports, "critic update")) for reports in critic]
         metrics = _average(of_policy) | _average(of_critic)
         if of_policy:
             metrics["policy/first_ratio_mean"] = of_policy[0]["policy/ratio_mean"]
@@ -187,10 +193,7 @@ class Learners:
         """The trained models as Hugging Face folders below `folder`."""
         trained = {"policy": self._policy} | ({"critic": self._critic} if self._critic else {})
         refs = [ref for name, group in trained.items() for ref in group.call("save", folder=f"{folder}/{name}")]
-        self._wait(refs, "the checkpoint to be written")
-
-    def _wait(self, refs: Refs, awaited: str) -> list[Any]:
-        return wait_for(refs, awaited, self._config.timeouts.step_s, "timeouts.step_s")
+        self._wait_all(refs, "the checkpoint to be written")
 
 
 class Others:

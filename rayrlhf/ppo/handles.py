@@ -1,4 +1,4 @@
-"""What the loop says to the roles. Calls return at once with references; a role that is not needed answers None."""
+"""Handles of the roles, for the loop. Calls return at once with object references, or None if the role is not needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rayrlhf.training.model_trainer import StepReport
 from rayrlhf.workers.credit import StepOutcome
 
 Refs = list[Any]
-"""References to the shares of a role's ranks."""
+"""Object references to the shares of a role's ranks."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Collected:
     status: Status
     batches: tuple[SampleBatch, ...]
     scores: Refs | None = None
-    """If they were asked for already."""
+    """If they were requested already."""
     greedy: Collected | None = None
     """The prompts' greedy responses, if the algorithm compares with them."""
     num_left_out: int = 0
@@ -56,7 +56,7 @@ class Handle:
         self._group, self._output = group, output
 
     def ask(self, collected: Collected) -> Refs | None:
-        """What the role says of the rollouts."""
+        """The role's output for the rollouts."""
         if self._group is None or self._output is None:
             return None
         return self._group.call(self._output.method, rollouts=collected.rollouts, **self._output.arguments)
@@ -127,23 +127,23 @@ class Credit(Waiting):
         self._group, self._config = group, config
 
     def assign(
-        self, collected: Collected, version: int, kl_coef: float, rollouts_file: str | None, **said: Refs | None
+        self, collected: Collected, version: int, kl_coef: float, rollouts_file: str | None, **outputs: Refs | None
     ) -> StepOutcome:
-        """A_t, R_t and who is trained on, from what the roles said: see `CreditAssigner.assign`."""
+        """A_t, R_t and who is trained on, from the roles' outputs: see `CreditAssigner.assign`."""
         outcome, batch = self._group.call_first(
             "assign",
             num_returns=2,
             version=version,
             kl_coef=kl_coef,
             rollouts_file=rollouts_file,
-            **_given(collected, said),
+            **_given(collected, outputs),
         )
         known: StepOutcome = self._wait(outcome, "scores and log-probabilities")
         return replace(known, batch=batch)
 
-    def evaluate(self, collected: Collected, rollouts_file: str, **said: Refs | None) -> dict[str, float]:
+    def evaluate(self, collected: Collected, rollouts_file: str, **outputs: Refs | None) -> dict[str, float]:
         """Metrics of held-out responses."""
-        metrics = self._group.call_first("evaluate", rollouts_file=rollouts_file, **_given(collected, said))
+        metrics = self._group.call_first("evaluate", rollouts_file=rollouts_file, **_given(collected, outputs))
         return dict(self._wait(metrics, "the held-out evaluation"))
 
     def select(
@@ -197,7 +197,7 @@ class Learners(Waiting):
 
 
 class Others:
-    """Roles that the loop does not name: they say something of the rollouts that an algorithm reads by name."""
+    """Roles that the loop does not name: an algorithm reads their outputs by name."""
 
     def __init__(self, handles: Mapping[str, Handle]) -> None:
         self._handles = handles
@@ -207,9 +207,9 @@ class Others:
         return {name: handle.ask(collected) for name, handle in self._handles.items()}
 
 
-def _given(collected: Collected, said: dict[str, Refs | None]) -> dict[str, Any]:
-    """The credit assigner's arguments: what no role said is left out."""
-    given: dict[str, Any] = {name: shares for name, shares in said.items() if shares is not None}
+def _given(collected: Collected, outputs: dict[str, Refs | None]) -> dict[str, Any]:
+    """The credit assigner's arguments, without the outputs that no role has."""
+    given: dict[str, Any] = {name: shares for name, shares in outputs.items() if shares is not None}
     if collected.greedy is not None:
         given["greedy"] = collected.greedy.rollouts
     return {"rollouts": collected.rollouts, **given}

@@ -133,14 +133,14 @@ def job(model: str, name: str, gate: Gate, **changes: Any) -> Iterator[Job]:
         raise started.error
 
 
-def drawing(rollouts: Status) -> SamplerStatus | None:
+def sampling(rollouts: Status) -> SamplerStatus | None:
     """A sampler at work."""
     return next((s for s in rollouts.samplers if s.leases and s.pid), None)
 
 
 def busy(step: int) -> Callable[[LoopStatus, Status], SamplerStatus | None]:
     """A sampler at work after `step` steps."""
-    return lambda loop, rollouts: drawing(rollouts) if loop.step == step else None
+    return lambda loop, rollouts: sampling(rollouts) if loop.step == step else None
 
 
 def kill_actor(class_name: str, name: str = "") -> None:
@@ -220,7 +220,7 @@ def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(m
         run.wait_for(lambda _, rollouts: sum(s.leases > 0 for s in rollouts.samplers) == 3)
         for sampler_status in three:
             os.kill(sampler_status.pid, signal.SIGKILL)
-        run.wait_for(lambda _, rollouts: rollouts.lost == 5 and drawing(rollouts))
+        run.wait_for(lambda _, rollouts: rollouts.lost == 5 and sampling(rollouts))
         assert rollout_pool.scale("resized", 1) == 3
         run.wait_for(lambda _, rollouts: len(rollouts.samplers) == 1)
     assert_exactly_once(run.metrics(), num_steps=4)

@@ -24,7 +24,7 @@ LIMIT = 1e-6
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or (peer := recognised(Path(arguments[0]))) is None:
+    if len(arguments) != 1 or (peer := recognized(Path(arguments[0]))) is None:
         print(usage(arguments), file=sys.stderr)
         return 2
     errors = {case.name: largest_errors(case) for case in load(peer, Path(arguments[0]))}
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     return 0 if equal else 1
 
 
-def recognised(checkout: Path) -> Peer | None:
+def recognized(checkout: Path) -> Peer | None:
     return next((peer for peer in PEERS if (checkout / peer.file).is_file()), None)
 
 

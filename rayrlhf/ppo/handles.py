@@ -1,4 +1,4 @@
-"""Handles of the roles, for the loop. Calls return at once with object references, or None if the role is not needed."""
+"""Handles of the roles, for the loop. Calls return at once with object references, or None for a role not needed."""
 
 from __future__ import annotations
 

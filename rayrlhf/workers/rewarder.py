@@ -73,11 +73,11 @@ class Rewarder:
         models, texts = iter(of_models), iter(self._early.take(keys, groups))
         by_judge = [next(texts if isinstance(judge, TextJudge) else models) for judge in self._judges]
         if isinstance(self._source, SumReward):
-            judged = [self._source.combine(results) for results in zip(*by_judge, strict=True)]
+            scores = [self._source.combine(results) for results in zip(*by_judge, strict=True)]
         else:
-            (judged,) = by_judge
-        steps = StepScores.of(own, judged, rows, self._tokenizer)
-        return ScoreShare.of(rows, judged, self._source.part_names, steps)
+            (scores,) = by_judge
+        steps = StepScores.of(own, scores, rows, self._tokenizer)
+        return ScoreShare.of(rows, scores, self._source.part_names, steps)
 
     def close(self) -> None:
         """End the processes and threads of the reward."""

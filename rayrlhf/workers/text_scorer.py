@@ -42,8 +42,8 @@ class TextScorer(Judge):
         rows = self._encode(samples)
         results = [self._too_long(row) for row in rows]
         kept = [row for row, result in zip(rows, results, strict=True) if result is None]
-        judged = iter(scored(self._scorer, as_rollouts(kept), self._tokenizer) if kept else [])
-        return [next(judged) if result is None else result for result in results]
+        scores = iter(scored(self._scorer, as_rollouts(kept), self._tokenizer) if kept else [])
+        return [next(scores) if result is None else result for result in results]
 
     def _encode(self, samples: Sequence[SampleText]) -> list[TokenRow]:
         prompts = self._template.encode_batch([PromptText.of(sample.prompt) for sample in samples], self._tokenizer)

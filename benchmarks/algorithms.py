@@ -4,9 +4,9 @@
     python benchmarks/algorithms.py [--only grpo,rloo] [--steps 12] [--seeds 1]
     python benchmarks/algorithms.py --only ppo,ppo_stale --seeds 3
 
-All start from the demo's SFT model, draw 128 responses a step, and have the demo's learning rate and KL penalty. Those
-that compare groups draw four responses to each of 32 prompts. `ppo_stale` draws while the learners train: its rollouts
-are one version old, with truncated importance sampling. Writes JSON beside the table it prints.
+All start from the demo's SFT model, sample 128 responses a step, and have the demo's learning rate and KL penalty.
+Those that compare groups sample four responses to each of 32 prompts. `ppo_stale` samples while the learners train: its
+rollouts are one version old, with truncated importance sampling. Writes JSON beside the table it prints.
 """
 
 from __future__ import annotations

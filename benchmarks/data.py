@@ -104,15 +104,15 @@ def near_duplicates(work: Path) -> int:
     return _count(work, clean=True, near_duplicates={"kind": "minhash"})
 
 
-def tokenise(work: Path) -> int:
-    """rayrlhf: what a reward-model job does before it trains: read, clean, split, tokenise, write, map."""
+def tokenize(work: Path) -> int:
+    """rayrlhf: what a reward-model job does before it trains: read, clean, split, tokenize, write, map."""
     prepared = _prepare(work)
     return len(prepared.train[0]) + len(prepared.heldout[0])
 
 
-def tokenise_cached(work: Path) -> int:
+def tokenize_cached(work: Path) -> int:
     """rayrlhf: the same job a second time: the content hash finds the tokens."""
-    return tokenise(work)
+    return tokenize(work)
 
 
 def _source(work: Path) -> Any:
@@ -156,8 +156,8 @@ STEPS: dict[str, Callable[[Path], int]] = {
         records,
         clean,
         near_duplicates,
-        tokenise,
-        tokenise_cached,
+        tokenize,
+        tokenize_cached,
     )
 }
 
@@ -170,7 +170,7 @@ def run_step(name: str, work: Path) -> dict[str, float]:
 
 
 def measure(name: str, work: Path) -> None:
-    """In the process of the step: run it and print the figures."""
+    """In the process of the step: run it and print the results."""
     for module in ("datasets", "transformers", "rayrlhf.data.ingest.reader", "rayrlhf.offline.reward_model"):
         __import__(module)
     memory = _PeakMemory()
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument(
         "--tokenizer", type=Path, help="folder; without it one of 8,000 tokens is trained on the sample"
     )
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -218,15 +218,15 @@ def main() -> None:
         work = Path(folder)
         make_pairs(work / "pairs.jsonl", options.rows)
         (work / "tokenizer").write_text(str(options.tokenizer or _train_tokenizer(work)))
-        figures: dict[str, dict[str, float]] = {}
+        results: dict[str, dict[str, float]] = {}
         for name in [*STEPS] + ["load_dataset", "parse", "rows"] * (REPEATS - 1):
             result = run_step(name, work)
-            if name not in figures or result["seconds"] < figures[name]["seconds"]:
-                figures[name] = result
+            if name not in results or result["seconds"] < results[name]["seconds"]:
+                results[name] = result
         size = (work / "pairs.jsonl").stat().st_size
-    _print(figures, size)
+    _print(results, size)
     if options.out:
-        options.out.write_text(json.dumps({"bytes": size, "cores": os.cpu_count(), "steps": figures}, indent=2) + "\n")
+        options.out.write_text(json.dumps({"bytes": size, "cores": os.cpu_count(), "steps": results}, indent=2) + "\n")
 
 
 def _train_tokenizer(work: Path) -> Path:
@@ -238,18 +238,18 @@ def _train_tokenizer(work: Path) -> Path:
     return folder
 
 
-def _print(figures: dict[str, dict[str, float]], size: int) -> None:
-    table = Table(title=f"{figures['rows']['rows']:,.0f} pairs, {size / 1e9:.2f} GB, {os.cpu_count()} cores")
+def _print(results: dict[str, dict[str, float]], size: int) -> None:
+    table = Table(title=f"{results['rows']['rows']:,.0f} pairs, {size / 1e9:.2f} GB, {os.cpu_count()} cores")
     for heading in ("step", "seconds", "rows/s", "MB/s", "peak GiB", "÷ load_dataset"):
         table.add_column(heading, justify="left" if heading == "step" else "right")
-    for name, step in sorted(figures.items(), key=lambda item: [*STEPS].index(item[0])):
+    for name, step in sorted(results.items(), key=lambda item: [*STEPS].index(item[0])):
         table.add_row(
             name,
             f"{step['seconds']:.1f}",
             f"{step['rows'] / step['seconds']:,.0f}",
             f"{size / 1e6 / step['seconds']:.0f}",
             f"{step['peak_gib']:.2f}",
-            f"{figures['load_dataset']['seconds'] / step['seconds']:.2f}",
+            f"{results['load_dataset']['seconds'] / step['seconds']:.2f}",
         )
     Console().print(table)
 

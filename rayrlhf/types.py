@@ -65,7 +65,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sample:
-    """One response to one prompt, as a step asks for it."""
+    """One response to one prompt, as a step requests it."""
 
     prompt: Prompt
     sample_id: int

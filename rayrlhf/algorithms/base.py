@@ -117,6 +117,15 @@ class OverlongPenalty(Config):
         return penalties
 
 
+class DynamicSampling(Config):
+    """Groups whose responses all earned the same teach nothing: sample others in their place (DAPO, section 3.2)."""
+
+    max_rounds: PositiveInt = 3
+    """Batches that a step samples, the first one included; after that it trains on what it has."""
+    tolerance: NonNegativeFloat = 1e-6
+    """Scores that differ by no more are the same."""
+
+
 class Algorithm(PolicyLoss):
     """Settings that every algorithm has, and its pure methods. A subclass says what a token's advantage is."""
 
@@ -164,6 +173,11 @@ class Algorithm(PolicyLoss):
     def first_policy_step(self) -> int:
         """The step in which the policy begins to learn."""
         return 0
+
+    @property
+    def resampling(self) -> DynamicSampling | None:
+        """When a step samples other prompts in place of some of its own; None is never."""
+        return None
 
     @abstractmethod
     def credit(self, rewards: Tensor, scored: ScoredRollouts, mask: Tensor) -> Credit:

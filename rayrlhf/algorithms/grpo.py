@@ -10,22 +10,12 @@ from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from rayrlhf.algorithms.base import Algorithm, Credit, ScoredRollouts
+from rayrlhf.algorithms.base import Algorithm, Credit, DynamicSampling, ScoredRollouts
 from rayrlhf.algorithms.policy_loss import Aggregation
-from rayrlhf.config import Config
 from rayrlhf.functional import KLEstimator, group_mean, group_std, returns_to_go
-
-
-class DynamicSampling(Config):
-    """Groups whose responses all earned the same teach nothing: draw others in their place (DAPO, section 3.2)."""
-
-    max_rounds: PositiveInt = 3
-    """Batches that a step samples, the first one included; after that it trains on what it has."""
-    tolerance: NonNegativeFloat = 1e-6
-    """Scores that differ by no more are the same."""
 
 
 class GroupAlgorithm(Algorithm):
@@ -37,6 +27,10 @@ class GroupAlgorithm(Algorithm):
     baseline_of: Literal["return", "score"] = "return"
     """What is compared within a group: a response's whole reward, KL penalty included; or its score alone, and each
     token then pays the penalties from itself on (OpenRLHF). The same with `kl_in: loss`."""
+
+    @property
+    def resampling(self) -> DynamicSampling | None:
+        return self.dynamic_sampling
 
     @abstractmethod
     def compare(self, totals: Tensor, groups: Tensor) -> Tensor:

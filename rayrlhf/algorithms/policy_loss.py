@@ -24,7 +24,7 @@ Range: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True)
 class TokenTensors:
-    """What a loss reads of a micro-batch, [B, T] unless it says so; None is what the algorithm has not."""
+    """What a loss reads of a micro-batch, [B, T] unless stated; None is what the algorithm does not need."""
 
     mask: Tensor
     old_logprobs: Tensor

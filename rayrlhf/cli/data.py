@@ -41,7 +41,7 @@ def inspect(
     model: Model = None,
     settings: Settings = None,
 ) -> None:
-    """Show the schema of each input and its first records, rendered with the template, what is trained in colour."""
+    """Show the schema of each input and its first records, rendered with the template, what is trained in color."""
     with file_errors():
         from rayrlhf.data.tools.inspect import inspect
 

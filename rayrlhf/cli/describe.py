@@ -21,7 +21,7 @@ BYTES_OF_MASTER = 6
 """More with bfloat16 parameters: the float32 master and a bfloat16 gradient."""
 BYTES_FROZEN = 4
 BYTES_IN_4_BITS = 4.127 / 8
-"""NF4 and its doubly quantised constants (Dettmers et al. 2023, section 3)."""
+"""NF4 and its doubly quantized constants (Dettmers et al. 2023, section 3)."""
 
 
 def describe_ppo(config: PPOConfig) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def describe_ppo(config: PPOConfig) -> dict[str, Any]:
             "samples_per_step": config.batch_size,
             "prompts_per_step": config.batch_size // config.num_generations,
             "optimizer_steps_per_step": config.optimizer_steps_per_step,
-            "optimizer_steps": config.num_steps * config.optimizer_steps_per_step,
+            "optimizer_steps": config.num_optimizer_steps,
             "max_sequence_tokens": inputs.max_model_len,
             "max_tokens_per_step": config.batch_size * inputs.max_model_len,
         },

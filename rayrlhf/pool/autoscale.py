@@ -24,7 +24,7 @@ class Autoscale(Config):
     @model_validator(mode="after")
     def _ordered(self) -> Autoscale:
         if self.min_workers > self.max_workers:
-            raise ValueError(f"min_workers {self.min_workers} is more than max_workers {self.max_workers}: swap them")
+            raise ValueError(f"min_workers {self.min_workers} exceeds max_workers {self.max_workers}: swap them")
         if self.down_below >= self.up_above:
             raise ValueError(f"down_below {self.down_below} must be less than up_above {self.up_above}")
         return self

@@ -23,7 +23,7 @@ Group = tuple[Sample, ...]
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Samples that the loop asks for together."""
+    """Samples that the loop requests together."""
 
     id: int
     step: int
@@ -89,7 +89,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Report:
-    """What a sampler sends when it has news, and at least every heartbeat."""
+    """What a sampler sends when something has changed, and at least every heartbeat."""
 
     version: int
     """Of the weights in its engine; −1 before the first."""

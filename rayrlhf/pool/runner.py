@@ -44,7 +44,7 @@ class Link(Protocol):
         ...
 
     async def report(self, timeout_s: float) -> Report:
-        """Long-poll for the next report: it comes with the next news, or after `timeout_s`."""
+        """Long-poll for the next report: it comes when something has changed, or after `timeout_s`."""
         ...
 
     def kill(self) -> None:

@@ -1,12 +1,12 @@
 """Online RL: the loop, its roles, and what they exchange.
 
 ```
- loop.py: references and scalars, never tensors            who waits for whom, each step
+ loop.py: object references and scalars, never tensors     who waits for whom, each step
  ──────────────────────────────────────────────────────    ────────────────────────────────────────────
  weights.publish    policy ──buckets──► WeightStore        the loop, until the version is stored;
                                            │               samplers pull it between two engine steps
  samplers.collect   RolloutPool ◄──leases──┤ samplers      the loop, until the step's batch is complete
-                        │                                  (with max_staleness, it was ordered before);
+                        │                                  (with max_staleness, it was requested before);
                         ├─ each group ──► reward           text rewards start as a group completes
                         ▼
                     Rollouts, one reference
@@ -22,5 +22,5 @@
 
 `config.py` has the settings of a run, `roles/` one file for each role (its settings and its `RoleSpec`), `inputs.py`
 reads and checks what a run reads, `actors.py` starts and ends the actors, `cast.py` and `handles.py` are what the loop
-talks to, `sampling.py` orders the samples of a step, `recorder.py` keeps clock, metrics and checkpoints.
+talks to, `sampling.py` requests the samples of a step, `recorder.py` keeps clock, metrics and checkpoints.
 """

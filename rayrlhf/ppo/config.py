@@ -128,7 +128,7 @@ class PPOConfig(Config):
             )
         if self.algorithm.minibatch_size > self.batch_size:
             raise ValueError(
-                f"algorithm.minibatch_size {self.algorithm.minibatch_size} is more than the step's "
+                f"algorithm.minibatch_size {self.algorithm.minibatch_size} exceeds the step's "
                 f"batch_size {self.batch_size}: lower it"
             )
         if self.algorithm.first_policy_step >= self.num_steps:

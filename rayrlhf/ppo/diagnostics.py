@@ -63,8 +63,9 @@ class Diagnostics:
         if entropy < ENTROPY_COLLAPSE * first_entropy:
             yield (
                 "entropy",
-                f"the entropy fell from {first_entropy:.3g} to {entropy:.3g} nats a token: the policy says one thing "
-                "only; raise algorithm.kl_coef or algorithm.entropy_coef, or lower policy.optimizer.learning_rate",
+                f"the entropy fell from {first_entropy:.3g} to {entropy:.3g} nats a token: the policy gives "
+                "nearly the same answers only; raise algorithm.kl_coef or algorithm.entropy_coef, or lower "
+                "policy.optimizer.learning_rate",
             )
         yield from self._length_signs(now)
         if now.get("policy/skipped_steps", 0.0) + now.get("value/skipped_steps", 0.0):

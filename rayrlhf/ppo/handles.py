@@ -1,4 +1,4 @@
-"""What the loop says to the roles. Calls return at once with references; a role that is not needed answers None."""
+"""Handles of the roles, for the loop. Calls return at once with object references, or None for a role not needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rayrlhf.training.model_trainer import StepReport
 from rayrlhf.workers.credit import StepOutcome
 
 Refs = list[Any]
-"""References to the shares of a role's ranks."""
+"""Object references to the shares of a role's ranks."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,23 @@ class Collected:
     status: Status
     batches: tuple[SampleBatch, ...]
     scores: Refs | None = None
-    """If they were asked for already."""
+    """If they were requested already."""
     greedy: Collected | None = None
     """The prompts' greedy responses, if the algorithm compares with them."""
     num_left_out: int = 0
     """Rollouts that dynamic sampling generated and left out."""
+
+
+class Waiting:
+    """Waits for answers, each for as long as a phase of a step may take."""
+
+    _config: PPOConfig
+
+    def _wait(self, ref: Any, awaited: str) -> Any:
+        return self._wait_all([ref], awaited)[0]
+
+    def _wait_all(self, refs: Refs, awaited: str) -> list[Any]:
+        return wait_for(refs, awaited, self._config.timeouts.step_s, "timeouts.step_s")
 
 
 class Handle:
@@ -44,7 +56,7 @@ class Handle:
         self._group, self._output = group, output
 
     def ask(self, collected: Collected) -> Refs | None:
-        """What the role says of the rollouts."""
+        """The role's output for the rollouts."""
         if self._group is None or self._output is None:
             return None
         return self._group.call(self._output.method, rollouts=collected.rollouts, **self._output.arguments)
@@ -82,7 +94,7 @@ class Critic(Handle):
     values = Handle.ask
 
 
-class Weights:
+class Weights(Waiting):
     """The policy's weights on their way to the samplers."""
 
     def __init__(self, actors: RunActors) -> None:
@@ -107,34 +119,31 @@ class Weights:
         self.publish(self.version)
         return f"the weight store lost its weights: version {self.version} is published again"
 
-    def _wait(self, ref: Any, awaited: str) -> Any:
-        return wait_for([ref], awaited, self._config.timeouts.step_s, "timeouts.step_s")[0]
 
-
-class Credit:
+class Credit(Waiting):
     """The credit assigner."""
 
     def __init__(self, group: ActorGroup, config: PPOConfig) -> None:
         self._group, self._config = group, config
 
     def assign(
-        self, collected: Collected, version: int, kl_coef: float, rollouts_file: str | None, **said: Refs | None
+        self, collected: Collected, version: int, kl_coef: float, rollouts_file: str | None, **outputs: Refs | None
     ) -> StepOutcome:
-        """A_t, R_t and who is trained on, from what the roles said: see `CreditAssigner.assign`."""
+        """A_t, R_t and who is trained on, from the roles' outputs: see `CreditAssigner.assign`."""
         outcome, batch = self._group.call_first(
             "assign",
             num_returns=2,
             version=version,
             kl_coef=kl_coef,
             rollouts_file=rollouts_file,
-            **_given(collected, said),
+            **_given(collected, outputs),
         )
         known: StepOutcome = self._wait(outcome, "scores and log-probabilities")
         return replace(known, batch=batch)
 
-    def evaluate(self, collected: Collected, rollouts_file: str, **said: Refs | None) -> dict[str, float]:
+    def evaluate(self, collected: Collected, rollouts_file: str, **outputs: Refs | None) -> dict[str, float]:
         """Metrics of held-out responses."""
-        metrics = self._group.call_first("evaluate", rollouts_file=rollouts_file, **_given(collected, said))
+        metrics = self._group.call_first("evaluate", rollouts_file=rollouts_file, **_given(collected, outputs))
         return dict(self._wait(metrics, "the held-out evaluation"))
 
     def select(
@@ -154,11 +163,8 @@ class Credit:
         )
         return int(self._wait(count, "the scores of the groups")), rollouts, merged
 
-    def _wait(self, ref: Any, awaited: str) -> Any:
-        return wait_for([ref], awaited, self._config.timeouts.step_s, "timeouts.step_s")[0]
 
-
-class Learners:
+class Learners(Waiting):
     """Policy and critic in training."""
 
     def __init__(self, groups: dict[str, ActorGroup], config: PPOConfig) -> None:
@@ -179,8 +185,8 @@ class Learners:
                     policy.append(self._policy.call("update", **given, temperature=temperature))
                 if self._critic is not None:
                     critic.append(self._critic.call("update", **given))
-        of_policy = [StepReport.merge(self._wait(reports, "policy update")) for reports in policy]
-        of_critic = [StepReport.merge(self._wait(reports, "critic update")) for reports in critic]
+        of_policy = [StepReport.merge(self._wait_all(reports, "policy update")) for reports in policy]
+        of_critic = [StepReport.merge(self._wait_all(reports, "critic update")) for reports in critic]
         metrics = _average(of_policy) | _average(of_critic)
         first = next((update for update in of_policy if "policy/ratio_mean" in update), None)
         return metrics if first is None else metrics | {"policy/first_ratio_mean": first["policy/ratio_mean"]}
@@ -189,14 +195,11 @@ class Learners:
         """The trained models as Hugging Face folders below `folder`."""
         trained = {"policy": self._policy} | ({"critic": self._critic} if self._critic else {})
         refs = [ref for name, group in trained.items() for ref in group.call("save", folder=f"{folder}/{name}")]
-        self._wait(refs, "the checkpoint to be written")
-
-    def _wait(self, refs: Refs, awaited: str) -> list[Any]:
-        return wait_for(refs, awaited, self._config.timeouts.step_s, "timeouts.step_s")
+        self._wait_all(refs, "the checkpoint to be written")
 
 
 class Others:
-    """Roles that the loop does not name: they say something of the rollouts that an algorithm reads by name."""
+    """Roles that the loop does not name: an algorithm reads their outputs by name."""
 
     def __init__(self, handles: Mapping[str, Handle]) -> None:
         self._handles = handles
@@ -206,9 +209,9 @@ class Others:
         return {name: handle.ask(collected) for name, handle in self._handles.items()}
 
 
-def _given(collected: Collected, said: dict[str, Refs | None]) -> dict[str, Any]:
-    """The credit assigner's arguments: what no role said is left out."""
-    given: dict[str, Any] = {name: shares for name, shares in said.items() if shares is not None}
+def _given(collected: Collected, outputs: dict[str, Refs | None]) -> dict[str, Any]:
+    """The credit assigner's arguments, without the outputs that no role has."""
+    given: dict[str, Any] = {name: shares for name, shares in outputs.items() if shares is not None}
     if collected.greedy is not None:
         given["greedy"] = collected.greedy.rollouts
     return {"rollouts": collected.rollouts, **given}

@@ -1,4 +1,4 @@
-"""PPO: sample, score, assign credit, learn. The loop holds references and scalars, never tensors."""
+"""PPO: sample, score, assign credit, learn. The loop holds object references and scalars, never tensors."""
 
 from __future__ import annotations
 

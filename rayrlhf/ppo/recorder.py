@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: its clock, metrics, warnings, checkpoints and summary."""
+"""What a run records step by step: its clock, metrics, warnings, checkpoints and summary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import psutil
 
 from rayrlhf.checkpoint import Checkpoints, is_due
-from rayrlhf.metrics import MetricsLog
+from rayrlhf.metrics import MetricsLog, prefixed
 from rayrlhf.pool import goodput
 from rayrlhf.pool.status import Status
 from rayrlhf.ppo.config import PPOConfig
@@ -35,7 +35,7 @@ class Recorder:
         self._tell: Tell | None = None
 
     def tell_with(self, tell: Tell) -> None:
-        """Who passes on where the loop is."""
+        """Sets what is called with the loop's progress, before and after every step."""
         self._tell = tell
 
     def steps(self) -> Iterator[int]:
@@ -90,8 +90,7 @@ class Recorder:
 
     def _write(self, steps_done: int) -> None:
         """The latest value of each metric is in the summary, and its first one under `first/`."""
-        first = {f"first/{name}": value for name, value in self._metrics.items()}
-        self._summary = {**first, **self._summary, **self._metrics}
+        self._summary = {**prefixed("first", self._metrics), **self._summary, **self._metrics}
         self._log.write(steps_done, self._metrics)
         self._metrics = {}
 

@@ -1,4 +1,4 @@
-"""The samplers as the loop sees them: what a step trains on, ordered as many steps ahead as rollouts may be stale."""
+"""The samplers as the loop sees them: a step's samples, requested as many steps ahead as rollouts may be stale."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import ray
 
-from rayrlhf.algorithms.grpo import DynamicSampling, GroupAlgorithm
-from rayrlhf.cluster.actor_group import WorkerError, wait_for
+from rayrlhf.algorithms.base import DynamicSampling
+from rayrlhf.cluster.actor_group import WorkerError
 from rayrlhf.engines import Sampling
 from rayrlhf.pool.leases import Purpose, SampleBatch
 from rayrlhf.pool.samples import PromptOrder
 from rayrlhf.ppo.config import PPOConfig
-from rayrlhf.ppo.handles import Collected, Credit, Reward, Weights
+from rayrlhf.ppo.handles import Collected, Credit, Reward, Waiting, Weights
 from rayrlhf.types import Prompt, Sample
 from rayrlhf.workers.credit import Key
 
@@ -23,7 +23,7 @@ LOOK_AFTER_S = 2.0
 """How often the loop looks after pool and store while it waits."""
 
 
-class Samplers:
+class Samplers(Waiting):
     """The rollout pool. A step has one batch of samples, or several until enough groups differ in their scores."""
 
     def __init__(
@@ -37,26 +37,26 @@ class Samplers:
         say: Callable[[str], None],
     ) -> None:
         self._config, self._pool, self._say = config, pool, say
-        self._order_of_prompts = PromptOrder(prompts, config.batch_size, config.num_generations, config.run.seed)
+        self._prompt_order = PromptOrder(prompts, config.batch_size, config.num_generations, config.run.seed)
         self._weights, self._reward, self._credit = weights, reward, credit
-        self._ahead: dict[int, tuple[SampleBatch, SampleBatch | None]] = {}  # by step, ordered and not yet taken
+        self._ahead: dict[int, tuple[SampleBatch, SampleBatch | None]] = {}  # by step, requested and not yet taken
         self._next_step = self._next_batch = 0
 
     def collect(self, step: int) -> Collected:
         """y ~ π_old(·|x) for the step's prompts; with staleness, what follows is sampled while the learners train."""
         config, algorithm = self._config, self._config.algorithm
         while self._next_step <= min(step + config.rollouts.max_staleness, config.num_steps - 1):
-            self._ahead[self._next_step] = self._order_step(self._next_step)
+            self._ahead[self._next_step] = self._request_step(self._next_step)
             self._next_step += 1
         batch, greedy = self._ahead.pop(step)
         collected = self._take(batch)
-        if isinstance(algorithm, GroupAlgorithm) and algorithm.dynamic_sampling is not None:
-            return self._until_enough(collected, step, algorithm.dynamic_sampling)
+        if algorithm.resampling is not None:
+            return self._until_enough(collected, step, algorithm.resampling)
         return collected if greedy is None else replace(collected, greedy=self._take(greedy))
 
     def generate(self, samples: Sequence[Sample], version: int) -> Collected:
         """Responses to held-out prompts by weights `version`."""
-        return self._take(self._order(samples, version, version, purpose="evaluate"))
+        return self._take(self._request(samples, version, version, purpose="evaluate"))
 
     def settle(self, collected: Collected, ends: Mapping[Key, str | None] | None = None) -> None:
         """Tell the ledger what became of the samples: those that `ends` does not name were left out. None: all served
@@ -75,7 +75,7 @@ class Samplers:
         self._pool.at.remote(step, self._config.num_steps, dict(seconds))
         self._pass_on()
 
-    def _order(
+    def _request(
         self,
         samples: Sequence[Sample],
         step: int,
@@ -104,17 +104,17 @@ class Samplers:
                 )
         return Collected(rollouts, len(batch.samples), self._wait(status, "rollouts"), (batch,))
 
-    def _order_step(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
+    def _request_step(self, step: int, turn: int = 0) -> tuple[SampleBatch, SampleBatch | None]:
         """The samples of a step's batch `turn`, and if the algorithm needs them a greedy one for each prompt."""
         config = self._config
-        samples = self._order_of_prompts.draw(step, turn)
+        samples = self._prompt_order.draw(step, turn)
         min_version = step - config.rollouts.max_staleness
-        batch = self._order(samples, step, min_version)
+        batch = self._request(samples, step, min_version)
         if not config.algorithm.needs_greedy:
             return batch, None
         one_each = {sample.prompt.id: replace(sample, sample_id=0) for sample in samples}
         greedy = config.sampling.model_copy(update={"temperature": 0.0})
-        return batch, self._order(list(one_each.values()), step, min_version, greedy, "baseline")
+        return batch, self._request(list(one_each.values()), step, min_version, greedy, "baseline")
 
     def _until_enough(self, collected: Collected, step: int, rule: DynamicSampling) -> Collected:
         """Leave out groups whose scores are all the same and sample others, as often as the rule allows.
@@ -128,7 +128,7 @@ class Samplers:
         batches: tuple[SampleBatch, ...] = ()
         for turn in range(rule.max_rounds):
             if turn:
-                collected = self._take(self._order_step(step, turn)[0])
+                collected = self._take(self._request_step(step, turn)[0])
             batches = (*batches, *collected.batches)
             collected = replace(collected, scores=self._reward.score(collected), batches=batches)
             num_sampled += collected.num_rows
@@ -145,9 +145,6 @@ class Samplers:
         return replace(chosen, num_left_out=num_sampled - chosen.num_rows)
 
     def _pass_on(self) -> None:
-        """What the pool has to say, to people."""
+        """Show the pool's log lines."""
         for line in self._wait(self._pool.lines.remote(), "the rollout pool"):
             self._say(line)
-
-    def _wait(self, ref: Any, awaited: str) -> Any:
-        return wait_for([ref], awaited, self._config.timeouts.step_s, "timeouts.step_s")[0]

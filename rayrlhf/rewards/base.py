@@ -1,4 +1,4 @@
-"""What all rewards share: the texts that are judged, what comes of it, and how settings become a judge."""
+"""What all rewards share: the texts that they score, the scores, and the settings that become a judge."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class CallConfig(Config):
     """For one call."""
     num_retries: NonNegativeInt = 1
     """Further calls for the rows that got no score. Rows of a call with several rows that still have none are then
-    asked for once more each, alone, so that one bad row does not cost its neighbours their scores."""
+    asked for once more each, alone, so that one bad row does not cost its neighbors their scores."""
     max_concurrency: PositiveInt = 4
     """Calls at the same time, for each of the role's workers."""
 

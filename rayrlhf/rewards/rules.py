@@ -147,7 +147,7 @@ class LengthRule(BaseRule):
     @model_validator(mode="after")
     def _is_a_range(self) -> LengthRule:
         if self.min > self.max:
-            raise ValueError(f"min {self.min} is more than max {self.max}: swap them")
+            raise ValueError(f"min {self.min} exceeds max {self.max}: swap them")
         return self
 
     def score(self, sample: SampleText) -> float:

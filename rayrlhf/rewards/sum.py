@@ -60,12 +60,12 @@ class SumReward(BaseReward):
         parts = [part.model_copy(update={"source": part.source.resolved()}) for part in self.parts]
         return self.model_copy(update={"parts": parts})
 
-    def combine(self, judged: Sequence[Score]) -> Score:
+    def combine(self, results: Sequence[Score]) -> Score:
         """One response's results, one per part → the weighted sum, or the rejection of the first part that rejects."""
         scores: dict[str, float] = {}
         steps: list[tuple[int, float]] = []
         total = 0.0
-        for part, result in zip(self.parts, judged, strict=True):
+        for part, result in zip(self.parts, results, strict=True):
             if result.value is None:
                 return Score(None, f"{part.label}: {result.reason}", result.trace)
             total += part.weight * result.value

@@ -1,4 +1,4 @@
-"""Between scoring and learning: what the roles said of a step's rollouts → what is trained on, and metrics."""
+"""Between scoring and learning: the roles' outputs for a step's rollouts → what is trained on, and metrics."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class CreditAssigner:
         self._moments = RunningMoments()
 
     def assign(
-        self, version: int, kl_coef: float, rollouts_file: str | None = None, **said: Any
+        self, version: int, kl_coef: float, rollouts_file: str | None = None, **outputs: Any
     ) -> tuple[StepOutcome, TrainBatch]:
-        """Credit of a step that learns from weights `version`; `said` is what `_scored` takes.
+        """Credit of a step that learns from weights `version`; `outputs` is what `_scored` takes.
 
         Rollouts without a score are left out and counted. Raises RewardError if they are more than `max_reject_share`.
         """
-        everything, scores = self._scored(**said)
+        everything, scores = self._scored(**outputs)
         num_sampled = len(everything.rollouts)
         if rollouts_file is not None:
             write_rollouts(rollouts_file, everything, scores, self._tokenizer)
@@ -117,9 +117,9 @@ class CreditAssigner:
         order = np.lexsort((sample_ids, prompt_ids))  # as `Rollouts.concat` puts them
         return len(chosen), Rollouts.concat(both), ScoreShare.join([kept[1], found_scores]).take(order)
 
-    def evaluate(self, rollouts_file: str, **said: Any) -> dict[str, float]:
+    def evaluate(self, rollouts_file: str, **outputs: Any) -> dict[str, float]:
         """Metrics of held-out responses."""
-        scored, scores = self._scored(**said)
+        scored, scores = self._scored(**outputs)
         write_rollouts(rollouts_file, scored, scores, self._tokenizer)
         check_rejections(scores, self._max_reject_share)
         scored = with_scores(scored)

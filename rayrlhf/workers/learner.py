@@ -13,6 +13,7 @@ from torch import Tensor
 from rayrlhf.algorithms import Algorithm
 from rayrlhf.algorithms.policy_loss import Loss, TokenTensors
 from rayrlhf.functional import last_masked
+from rayrlhf.metrics import prefixed
 from rayrlhf.models import Policy, RewardStatistics, ScalarModel, load_tokenizer
 from rayrlhf.models.checkpoint import check_same_in_training
 from rayrlhf.models.scalar import shift_to_states
@@ -90,7 +91,7 @@ class _Learner:
             return loss_of(tokens, data, size)
 
         report = self.trainer.step(plan, loss_of_rows)
-        report.shared = {f"{self.prefix}/{name}": value for name, value in report.shared.items()}
+        report.shared = prefixed(self.prefix, report.shared)
         return report
 
 

@@ -69,15 +69,15 @@ class Rewarder:
             return ScoreShare.of(rows, [], self._source.part_names)
         keys, groups = row_keys(own), groups_of(own)
         self._begin(own, keys, groups)
-        of_models = [self._by_model(judge, own) for judge in self._judges if not isinstance(judge, TextJudge)]
+        of_models = [self._by_model(judge, own, groups) for judge in self._judges if not isinstance(judge, TextJudge)]
         models, texts = iter(of_models), iter(self._early.take(keys, groups))
         by_judge = [next(texts if isinstance(judge, TextJudge) else models) for judge in self._judges]
         if isinstance(self._source, SumReward):
-            judged = [self._source.combine(results) for results in zip(*by_judge, strict=True)]
+            scores = [self._source.combine(results) for results in zip(*by_judge, strict=True)]
         else:
-            (judged,) = by_judge
-        steps = StepScores.of(own, judged, rows, self._tokenizer)
-        return ScoreShare.of(rows, judged, self._source.part_names, steps)
+            (scores,) = by_judge
+        steps = StepScores.of(own, scores, rows, self._tokenizer)
+        return ScoreShare.of(rows, scores, self._source.part_names, steps)
 
     def close(self) -> None:
         """End the processes and threads of the reward."""
@@ -103,10 +103,18 @@ class Rewarder:
     def _begin(self, own: Rollouts, keys: Sequence[Hashable], groups: Sequence[Sequence[int]]) -> None:
         self._early.begin(keys, groups, lambda rows: self._decode(own.take(np.array(rows))))
 
-    def _by_model(self, judge: RewardModelScorer | Judge, own: Rollouts) -> list[Score]:
+    def _by_model(
+        self, judge: RewardModelScorer | Judge, own: Rollouts, groups: Sequence[Sequence[int]]
+    ) -> list[Score]:
         if isinstance(judge, RewardModelScorer):
             return scored(judge, own, self._tokenizer)
-        return judge.judge(self._decode(own))
+        samples = self._decode(own)
+        if not judge.compares:
+            return judge.judge(samples)
+        scores: dict[int, Score] = {}
+        for rows in groups:
+            scores |= zip(rows, judge.judge_group([samples[row] for row in rows]), strict=True)
+        return [scores[row] for row in range(len(own))]
 
     def _decode(self, rollouts: Rollouts) -> list[SampleText]:
         return decode_samples(rollouts, self._tokenizer, self._gold_answers, self._columns)

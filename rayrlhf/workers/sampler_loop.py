@@ -46,7 +46,7 @@ class SamplerLoop:
             self._changed.notify_all()
 
     def report(self, timeout_s: float) -> Report:
-        """Long-poll for what is new since the last report: returns at the next news, or after `timeout_s`.
+        """Long-poll for what has changed since the last report; returns at once if anything has, or after `timeout_s`.
 
         Raises the error that ended one of the threads, if any.
         """

@@ -41,8 +41,8 @@ class TextScorer(Judge):
         """One result per sample; what is longer than the model reads is rejected."""
         rows = self._encode(samples)
         kept = [row for row in rows if not isinstance(row, Score)]
-        judged = iter(scored(self._scorer, as_rollouts(kept), self._tokenizer) if kept else [])
-        return [row if isinstance(row, Score) else next(judged) for row in rows]
+        scores = iter(scored(self._scorer, as_rollouts(kept), self._tokenizer) if kept else [])
+        return [row if isinstance(row, Score) else next(scores) for row in rows]
 
     def _encode(self, samples: Sequence[SampleText]) -> list[TokenRow | Score]:
         """Special tokens of this model that the texts spell are plain text."""

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: three Ray jobs with authentication on, and a policy that learnt."""
+"""The demo as a newcomer runs it: three Ray jobs with authentication on, and a policy that learned."""
 
 import json
 import os

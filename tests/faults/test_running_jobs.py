@@ -17,7 +17,7 @@ from ray.util import state
 
 from rayrlhf.config import UserError
 from rayrlhf.pool.status import SamplerStatus, Status
-from rayrlhf.ppo import pool_actor as rollout_pool
+from rayrlhf.ppo import pool_actor
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.loop import run_ppo
 from rayrlhf.ppo.pool_actor import LoopStatus
@@ -44,7 +44,7 @@ class Job:
             self.error = error
 
     def status(self) -> tuple[LoopStatus, Status]:
-        return rollout_pool.status(self.name)
+        return pool_actor.status(self.name)
 
     def wait_for(self, condition: Callable[[LoopStatus, Status], Any]) -> Any:
         """What `condition` gives, once it is true."""
@@ -133,14 +133,14 @@ def job(model: str, name: str, gate: Gate, **changes: Any) -> Iterator[Job]:
         raise started.error
 
 
-def drawing(rollouts: Status) -> SamplerStatus | None:
+def sampling(rollouts: Status) -> SamplerStatus | None:
     """A sampler at work."""
     return next((s for s in rollouts.samplers if s.leases and s.pid), None)
 
 
 def busy(step: int) -> Callable[[LoopStatus, Status], SamplerStatus | None]:
     """A sampler at work after `step` steps."""
-    return lambda loop, rollouts: drawing(rollouts) if loop.step == step else None
+    return lambda loop, rollouts: sampling(rollouts) if loop.step == step else None
 
 
 def kill_actor(class_name: str, name: str = "") -> None:
@@ -209,7 +209,7 @@ def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(m
         gate.close()
         with pytest.raises(UserError, match="a run named 'resized' is alive on this cluster"):
             run_ppo(run.config)  # though it may overwrite the folder of one that has ended
-        assert rollout_pool.scale("resized", 3) == 1
+        assert pool_actor.scale("resized", 3) == 1
         starting = run.wait_for(lambda _, now: next((s for s in now.samplers if s.phase == "starting" and s.pid), None))
         os.kill(starting.pid, signal.SIGKILL)
         idle = run.wait_for(three_ready)[0]
@@ -220,16 +220,16 @@ def test_a_running_job_grows_and_shrinks_and_survives_the_loss_of_all_samplers(m
         run.wait_for(lambda _, rollouts: sum(s.leases > 0 for s in rollouts.samplers) == 3)
         for sampler_status in three:
             os.kill(sampler_status.pid, signal.SIGKILL)
-        run.wait_for(lambda _, rollouts: rollouts.lost == 5 and drawing(rollouts))
-        assert rollout_pool.scale("resized", 1) == 3
+        run.wait_for(lambda _, rollouts: rollouts.lost == 5 and sampling(rollouts))
+        assert pool_actor.scale("resized", 1) == 3
         run.wait_for(lambda _, rollouts: len(rollouts.samplers) == 1)
     assert_exactly_once(run.metrics(), num_steps=4)
 
 
 def test_only_a_run_that_is_alive_can_be_resized(model: str) -> None:
     with pytest.raises(UserError, match="cannot scale to 0 samplers: a run needs 1 or more"):
-        rollout_pool.scale("resized", 0)
+        pool_actor.scale("resized", 0)
     with pytest.raises(UserError, match="run 'resized' is not alive on this cluster: it has ended"):
-        rollout_pool.scale("resized", 2)
+        pool_actor.scale("resized", 2)
     with pytest.raises(UserError, match=r"there is no run 'resizd' in .*; alive on this cluster: none"):
-        rollout_pool.status("resizd")
+        pool_actor.status("resizd")

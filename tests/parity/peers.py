@@ -46,7 +46,7 @@ class Peer:
     """Where a project's functions are, and how they are imported without what it takes to train."""
 
     name: str
-    file: str  # what a checkout of it is recognised by
+    file: str  # what a checkout of it is recognized by
     root: str  # where its packages lie
     absent: tuple[str, ...]  # packages that take no part, its own and others': they need not be installed
     bare: tuple[str, ...]  # packages of which only modules are wanted: their __init__ is not run
@@ -167,9 +167,9 @@ def deepspeed_chat() -> list[Case]:
         assigned = recorded(trainer, "get_advantages_and_returns")
         experience = trainer.generate_experience(sequences[:, :prompt], None, 0)
         policy_loss, value_loss = trainer.train_rlhf(experience)
-        learnt = experience["attention_mask"][:, prompt:]
+        learned = experience["attention_mask"][:, prompt:]
         ((advantages, returns),) = assigned
-        return Found(rows_of(advantages, learnt), rows_of(returns, learnt), policy_loss, value_loss)
+        return Found(rows_of(advantages, learned), rows_of(returns, learned), policy_loss, value_loss)
 
     settings = PRESETS["deepspeed_chat"]["algorithm"]
     return [

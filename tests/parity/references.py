@@ -73,14 +73,14 @@ def deepspeed_chat(data: Ragged) -> Found:
 def deepspeed_chat_eos_is_pad(data: Ragged) -> Found:
     """The eos is a pad: it leaves the mask, and is the slot itself."""
     advantages, returns, values = [], [], []
-    learnt = [len(old) - ended for old, ended in zip(data.old, data.finished, strict=True)]
-    for row, count in enumerate(learnt):
+    learned = [len(old) - ended for old, ended in zip(data.old, data.finished, strict=True)]
+    for row, count in enumerate(learned):
         value = data.values[row][:-1]
         rewards = _added(-0.1 * (data.old[row] - data.reference[row]), data.scores[row].clamp(-5, 5))
         advantages.append(_gae(rewards, value, lam=0.95)[:count])
         values.append(value[:count])
         returns.append(advantages[-1] + values[-1])
-    old, new, new_values = (_cut(rows, learnt) for rows in (data.old, data.new, data.new_values))
+    old, new, new_values = (_cut(rows, learned) for rows in (data.old, data.new, data.new_values))
     policy = torch.cat(_surrogates(replace(data, old=old, new=new), advantages)).mean()
     value_loss = torch.cat(_value_errors(new_values, values, returns, clip=0.2)).mean() / 2
     return Found(advantages, returns, policy, value_loss)
@@ -136,10 +136,10 @@ def _with_slots(
         value = data.values[row][:num_slots]
         advantage = _gae(_added(reward, score), value, lam=0.95)
         raw.append(advantage)
-        learnt = num_slots if learns_slot else len(old)
-        returns.append((advantage + value)[:learnt])
-        values.append(value[:learnt])
-        new_values.append(data.new_values[row][:learnt])
+        learned = num_slots if learns_slot else len(old)
+        returns.append((advantage + value)[:learned])
+        values.append(value[:learned])
+        new_values.append(data.new_values[row][:learned])
     advantages = [row[: len(old)] for row, old in zip(raw, data.old, strict=True)]
     if whitened:
         flat = torch.cat(advantages)

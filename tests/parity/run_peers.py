@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    if len(arguments) != 1 or (peer := recognised(Path(arguments[0]))) is None:
+    if len(arguments) != 1 or (peer := recognized(Path(arguments[0]))) is None:
         print(usage(arguments), file=sys.stderr)
         return 2
     try:
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     return 0 if equal else 1
 
 
-def recognised(checkout: Path) -> Peer | None:
+def recognized(checkout: Path) -> Peer | None:
     return next((peer for peer in PEERS if (checkout / peer.file).is_file()), None)
 
 

@@ -19,18 +19,18 @@ def test_what_is_no_checkout_gets_a_list_of_what_is(arguments, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=[peer.name for peer in PEERS])
-def test_a_checkout_is_recognised_by_a_file(peer, tmp_path):
+def test_a_checkout_is_recognized_by_a_file(peer, tmp_path):
     file = tmp_path / peer.file
     file.parent.mkdir(parents=True)
     file.touch()
-    assert run_peers.recognised(tmp_path) is peer
+    assert run_peers.recognized(tmp_path) is peer
 
 
 @pytest.mark.parametrize(("preset", "status"), [("openrlhf", 0), ("kochatgpt", 1)])
 def test_the_exit_status_says_whether_all_are_equal(preset, status, monkeypatch, capsys):
     algorithm = PPO(**PRESETS[preset]["algorithm"])
     case = Case("made up", references.openrlhf, references.openrlhf, algorithm)
-    monkeypatch.setattr(run_peers, "recognised", lambda checkout: PEERS[0])
+    monkeypatch.setattr(run_peers, "recognized", lambda checkout: PEERS[0])
     monkeypatch.setattr(run_peers, "load", lambda peer, checkout: [case])
     assert run_peers.main(["checkout"]) == status
     shown = capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_a_checkout_of_another_version_is_named(monkeypatch, capsys):
         raise AttributeError("no attribute 'advantage_estimator'")
 
     case = Case("made up", another_version, references.openrlhf, PPO())
-    monkeypatch.setattr(run_peers, "recognised", lambda checkout: PEERS[0])
+    monkeypatch.setattr(run_peers, "recognized", lambda checkout: PEERS[0])
     monkeypatch.setattr(run_peers, "load", lambda peer, checkout: [case])
     assert run_peers.main(["checkout"]) == 2
     assert "checkout has other functions than OpenRLHF 0.11 (no attribute" in capsys.readouterr().err

@@ -61,9 +61,9 @@ def test_advantages_and_returns_are_those_of_the_trainer(updates):
     for update in updates:
         batch, _ = credit(update)
         np.testing.assert_allclose(batch.advantages[:, 1:], update["advantages"].numpy(), rtol=1e-6, atol=1e-9)
-        learnt = batch.value_mask[:, 1:-1]
+        learned = batch.value_mask[:, 1:-1]
         np.testing.assert_allclose(
-            batch.returns[:, 1:-1][learnt], update["returns"].numpy()[learnt], rtol=1e-6, atol=1e-9
+            batch.returns[:, 1:-1][learned], update["returns"].numpy()[learned], rtol=1e-6, atol=1e-9
         )
 
 

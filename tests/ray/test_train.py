@@ -35,7 +35,7 @@ def metrics_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def learnt(row: dict[str, float]) -> dict[str, float]:
+def learned(row: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if name != "elapsed_s"}
 
 
@@ -124,4 +124,4 @@ def test_a_failed_worker_goes_on_from_the_last_checkpoint_as_if_it_had_not_faile
     assert flag.exists()
     # Step 5 was done, but its checkpoint is that of step 4: it is done again, and ends where a smooth run ends.
     assert [row["step"] for row in failing] == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8]
-    assert [learnt(row) for row in failing[6:]] == [learnt(row) for row in smooth[5:]]
+    assert [learned(row) for row in failing[6:]] == [learned(row) for row in smooth[5:]]

@@ -327,7 +327,7 @@ def test_ppo_sizes_that_do_not_fit_together_are_refused():
     path = CONFIGS / "ppo" / "demo.yaml"
     with pytest.raises(ConfigError, match="batch_size 128 must be a multiple of num_generations 3"):
         load_config(config_class("ppo"), path, ["batch_size=128", "num_generations=3"])
-    with pytest.raises(ConfigError, match="minibatch_size 64 is more than the step's batch_size 32: lower it"):
+    with pytest.raises(ConfigError, match="minibatch_size 64 exceeds the step's batch_size 32: lower it"):
         load_config(config_class("ppo"), path, ["batch_size=32", "algorithm.minibatch_size=64"])
 
 

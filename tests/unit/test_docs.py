@@ -62,6 +62,14 @@ def test_files_of_the_repository_that_a_document_names_exist(document: str) -> N
         assert (ROOT / name).is_file(), name
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_modules_that_a_document_names_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name in re.findall(r"`([a-z][\w/]*/\w+\.py)`|`((?:engines|pool|ppo|tests)/[\w/]*)`", text):
+        path = "".join(name)
+        assert (ROOT / path).exists() or (ROOT / "rayrlhf" / path).exists(), path
+
+
 def test_jobs_in_the_docs_get_configurations_of_their_own_stage() -> None:
     for block, words in ALL_COMMANDS:
         jobs = [word for word in words if word.startswith("jobs/")]

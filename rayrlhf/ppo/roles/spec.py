@@ -39,7 +39,7 @@ class RoleInputs:
 
 @dataclass(frozen=True)
 class Output:
-    """What a role says of each step's rollouts."""
+    """What a role computes for each step's rollouts."""
 
     name: str
     """`scores`, `old_logprobs`, `ref_logprobs`, `values`; another name reaches `ScoredRollouts.extras`."""
@@ -64,7 +64,7 @@ class RoleSpec:
     training: Callable[[PPOConfig], TrainingConfig | None] = lambda config: None
     """How it is trained; None is a frozen role."""
     output: Callable[[PPOConfig], Output | None] = lambda config: None
-    """What it says of each step's rollouts, if the algorithm needs it."""
+    """What it computes for each step's rollouts, if the algorithm needs it."""
     together: bool = False
     """Whether its ranks share a process group."""
     restartable: bool = False

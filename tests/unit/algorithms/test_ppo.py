@@ -70,11 +70,11 @@ def test_a_response_without_eos_pays_the_missing_eos_penalty(make_rollouts):
     zeros = np.zeros_like(VALUES)
     with_penalty = PLAIN.model_copy(update={"missing_eos_penalty": 2.0})
     without, _ = credit(PLAIN, rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
-    penalised, metrics = credit(with_penalty, rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
+    penalized, metrics = credit(with_penalty, rollouts, SCORES, OLD, OLD, zeros, kl_coef=0.0)
     np.testing.assert_allclose(without.returns[:, :-1], [[0, 0, 3, 3], [0, -1, 0, 0]])
-    np.testing.assert_allclose(penalised.returns[:, :-1], [[0, 0, 3, 3], [0, -3, 0, 0]])
-    assert penalised.returns.dtype == np.float32
-    assert metrics["reward/score_mean"] == pytest.approx(1.0)  # the reward model's own figure
+    np.testing.assert_allclose(penalized.returns[:, :-1], [[0, 0, 3, 3], [0, -3, 0, 0]])
+    assert penalized.returns.dtype == np.float32
+    assert metrics["reward/score_mean"] == pytest.approx(1.0)  # the reward model's own number
     assert metrics["length/finished_share"] == 0.5
 
 

@@ -30,7 +30,7 @@ def test_one_more_while_learners_wait_and_one_less_while_samplers_do(size, share
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_workers": 5, "max_workers": 2}, "min_workers 5 is more than max_workers 2"),
+        ({"min_workers": 5, "max_workers": 2}, "min_workers 5 exceeds max_workers 2"),
         ({"max_workers": 2, "up_above": 0.2, "down_below": 0.3}, "down_below 0.3 must be less than up_above 0.2"),
     ],
 )

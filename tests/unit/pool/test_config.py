@@ -26,7 +26,7 @@ def config(**changes: Any) -> PPOConfig:
             {"rollouts": {"lease_timeout_s": 2}, "sampling": {"max_completion_length": 4000}},
             r"lease_timeout_s 2 is shorter than a single response can take: 4000 tokens need 4 s .* set 600 or more",
         ),
-        ({"rollouts": {"autoscale": {"min_workers": 3, "max_workers": 2}}}, "min_workers 3 is more than max_workers 2"),
+        ({"rollouts": {"autoscale": {"min_workers": 3, "max_workers": 2}}}, "min_workers 3 exceeds max_workers 2"),
         (
             {"rollouts": {"autoscale": {"min_workers": 2, "max_workers": 4}}},
             "sampler.num_workers 1 is where rollouts.autoscale starts: it must lie between min_workers 2",

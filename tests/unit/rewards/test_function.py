@@ -45,7 +45,7 @@ def test_a_missing_reference_is_none(start):
 
 
 @pytest.mark.parametrize(
-    ("misbehaviour", "reason"),
+    ("misbehavior", "reason"),
     [
         ("import os; os._exit(3)", "the process exited with code 3"),
         (
@@ -63,10 +63,8 @@ def test_a_missing_reference_is_none(start):
         ("import numpy; return numpy.zeros(2)", "the score is a ndarray of several numbers"),
     ],
 )
-def test_a_row_whose_call_goes_wrong_is_rejected_with_the_reason_and_its_neighbours_are_not(
-    start, misbehaviour, reason
-):
-    judge = start(f"def f(response):\n    if response == 'bad':\n        {misbehaviour}\n    return 1")
+def test_a_row_whose_call_goes_wrong_is_rejected_with_the_reason_and_its_neighbors_are_not(start, misbehavior, reason):
+    judge = start(f"def f(response):\n    if response == 'bad':\n        {misbehavior}\n    return 1")
     assert reason_of_bad(judge.judge(ROWS)) == reason
 
 
@@ -128,13 +126,13 @@ def test_a_row_that_fails_at_first_is_asked_for_again(start, tmp_path):
 BATCHED = """
     def f(response, finished):
         if "bad" in response:
-            {misbehaviour}
+            {misbehavior}
         return [1.0 for _ in response]
 """
 
 
 @pytest.mark.parametrize(
-    ("misbehaviour", "reason"),
+    ("misbehavior", "reason"),
     [
         ("raise ValueError", "raised ValueError"),
         ("return []", "a batch has another number of scores than responses"),
@@ -145,8 +143,8 @@ BATCHED = """
         ("return [None if r == 'bad' else 1 for r in response]", "the score is None"),
     ],
 )
-def test_one_bad_row_of_a_batch_does_not_cost_its_neighbours_their_scores(start, misbehaviour, reason):
-    judge = start(BATCHED.format(misbehaviour=misbehaviour), batched=True, timeout_s=0.5, num_retries=1)
+def test_one_bad_row_of_a_batch_does_not_cost_its_neighbors_their_scores(start, misbehavior, reason):
+    judge = start(BATCHED.format(misbehavior=misbehavior), batched=True, timeout_s=0.5, num_retries=1)
     assert reason_of_bad(judge.judge(ROWS)) == reason
 
 

@@ -32,7 +32,7 @@ def test_a_function_that_compares_is_called_once_with_the_prompt_and_all_its_res
 
 
 @pytest.mark.parametrize(
-    ("misbehaviour", "reason"),
+    ("misbehavior", "reason"),
     [
         ("raise ValueError", "raised ValueError"),
         ("return [1.0]", "a group has another number of scores than responses"),
@@ -43,14 +43,14 @@ def test_a_function_that_compares_is_called_once_with_the_prompt_and_all_its_res
         ("while True: pass", "timed out after 0.5 s"),
     ],
 )
-def test_a_group_that_fails_is_rejected_whole_and_asked_for_again_whole(start, tmp_path, misbehaviour, reason):
+def test_a_group_that_fails_is_rejected_whole_and_asked_for_again_whole(start, tmp_path, misbehavior, reason):
     judge = start(
         f"""
         def f(prompt, response):
             with open({str(tmp_path / "sizes")!r}, "a") as file:
                 print(len(response), file=file)
             if prompt == "bad":
-                {misbehaviour}
+                {misbehavior}
             return [len(each) for each in response]
         """,
         compares=True,

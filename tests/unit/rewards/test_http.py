@@ -71,7 +71,7 @@ def test_a_header_whose_variable_is_not_set_is_refused_by_name(monkeypatch):
         (200, b'{"scores": [1e999]}', "the score is infinite, or larger than a float32"),
     ],
 )
-def test_one_bad_row_is_rejected_with_the_reason_and_its_neighbours_are_not(server, status, body, reason):
+def test_one_bad_row_is_rejected_with_the_reason_and_its_neighbors_are_not(server, status, body, reason):
     server.answer = lambda content: (status, body) if "bad" in content["responses"] else good_scores(content)
     judged = judge(server, ROWS)
     assert [result.value for result in judged] == [4.0, None, 4.0, 4.0]

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from rayrlhf.data.tokens.columns import Columns
 from rayrlhf.models import RewardStatistics, ScalarModel
-from rayrlhf.rewards import Reward, rewards_rank
+from rayrlhf.rewards import Reward, Score, rewards_rank
+from rayrlhf.rewards.base import Judge
 from rayrlhf.rewards.rules import RulesJudge
 from rayrlhf.training.batching import plan_microbatches
 from rayrlhf.training.parallel import Ranks
@@ -83,7 +84,7 @@ def test_data_without_gold_answers_give_none(make_texts, tiny_qwen2):
     assert share.rejections == {0: Rejection("the row has no gold answer")}
 
 
-def test_a_rejected_rollout_has_no_score_and_its_neighbours_have(make_texts, tiny_qwen2, tmp_path):
+def test_a_rejected_rollout_has_no_score_and_its_neighbors_have(make_texts, tiny_qwen2, tmp_path):
     (tmp_path / "mine.py").write_text("def f(response): return 1 / (response != 'No idea.')")
     source = reward(kind="function", path=f"{tmp_path}/mine.py:f", num_retries=0)
     share = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks()).score(
@@ -219,7 +220,7 @@ def note(row):
 
 def alone(prompt, response, category):
     note(response)
-    {misbehaviour}
+    {misbehavior}
     return len(response) + 100 * (category == "art")
 
 def ranked(response):
@@ -238,14 +239,14 @@ IDS = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
 
 @pytest.fixture
 def make_early(make_texts, tiny_qwen2, tmp_path):
-    """`make_early(misbehaviour)`: (a rewarder of two functions and a rule, a step's rollouts, the calls so far)."""
+    """`make_early(misbehavior)`: (a rewarder of two functions and a rule, a step's rollouts, the calls so far)."""
     made = []
     columns = Columns.of(["category"], [["art"], [None], ["law"]])
 
-    def make(misbehaviour: str = "pass", **settings):
+    def make(misbehavior: str = "pass", **settings):
         calls = tmp_path / "calls"
         calls.touch()
-        (tmp_path / "mine.py").write_text(RANKING.format(calls=str(calls), misbehaviour=misbehaviour))
+        (tmp_path / "mine.py").write_text(RANKING.format(calls=str(calls), misbehavior=misbehavior))
         function = {"kind": "function", "num_retries": 0, "timeout_s": 20.0, "path": f"{tmp_path}/mine.py:alone"}
         parts = [
             {"source": function | settings},
@@ -274,7 +275,7 @@ def assert_same_share(one: ScoreShare, other: ScoreShare) -> None:
     assert reasons[0] == reasons[1]
 
 
-MISBEHAVIOUR = {
+MISBEHAVIOR = {
     "nothing": ("pass", None),
     "hangs": ("while response == '그래': pass", "timed out after 1 s"),
     "crashes": ("if response == '그래': os._exit(3)", "the process exited with code 3"),
@@ -282,10 +283,10 @@ MISBEHAVIOUR = {
 }
 
 
-@pytest.mark.parametrize("misbehaviour", MISBEHAVIOUR)
-def test_scores_are_the_same_whether_and_when_groups_were_begun(make_early, misbehaviour):
-    code, reason = MISBEHAVIOUR[misbehaviour]
-    rewarder, rollouts, calls = make_early(code, timeout_s=1.0 if misbehaviour == "hangs" else 20.0)
+@pytest.mark.parametrize("misbehavior", MISBEHAVIOR)
+def test_scores_are_the_same_whether_and_when_groups_were_begun(make_early, misbehavior):
+    code, reason = MISBEHAVIOR[misbehavior]
+    rewarder, rollouts, calls = make_early(code, timeout_s=1.0 if misbehavior == "hangs" else 20.0)
     late = rewarder.score(rollouts)
     assert {row: why.reason for row, why in late.rejections.items()} == ({2: f"function: {reason}"} if reason else {})
     assert late.accepted.sum() == 5 - (reason is not None)
@@ -352,6 +353,26 @@ def test_only_rewards_with_a_text_part_can_begin(make_model, make_rollouts, tiny
         rewarder = Rewarder(source, ScorerConfig(), tiny_qwen2, None, Ranks())
         rewarder.begin(of_prompts(rollouts, 2))
         assert_same_share(rewarder.score(rollouts), late)
+
+
+class Pairwise(Judge):
+    """A judge with a model of its own that compares the responses to a prompt: how many others are longer."""
+
+    compares = True
+
+    def judge_group(self, samples):
+        assert len({sample.prompt for sample in samples}) == 1
+        return [Score(float(sum(len(o.response) > len(s.response) for o in samples))) for s in samples]
+
+
+def test_a_judge_that_compares_gets_one_prompts_samples_at_a_time(make_texts, make_model, tiny_qwen2, monkeypatch):
+    monkeypatch.setattr(Rewarder, "_load", lambda self, source: Pairwise())
+    ids = np.array(IDS)
+    rollouts = replace(make_texts(*TEXTS).take(np.arange(5)[::-1]), prompt_ids=ids[:, 0], sample_ids=ids[:, 1])
+    shuffled = rollouts.take(np.array([3, 0, 4, 2, 1]))
+    model = {"kind": "reward_model", "model": make_model(0), "retokenize": True}
+    rewarder = Rewarder(reward(**model), ScorerConfig(), tiny_qwen2, None, Ranks())
+    assert rewarder.score(shuffled).values.tolist() == [0.0, 1.0, 0.0, 1.0, 0.0]
 
 
 def test_an_error_in_the_background_surfaces_when_the_step_is_scored(make_early, monkeypatch):

@@ -97,7 +97,7 @@ def test_metrics_of_a_step_are_finite_however_many_responses_are_left_out(
 class InProcess(Learners):
     """Learners whose workers are here."""
 
-    def _wait(self, refs: list[Any], awaited: str) -> list[Any]:
+    def _wait_all(self, refs: list[Any], awaited: str) -> list[Any]:
         return refs
 
 

@@ -49,6 +49,11 @@ class ExtraColumns:
         except (TypeError, ValueError, RecursionError) as error:
             raise Rejected("wrong type: data.columns", f"JSON cannot hold its value: {error}") from None
 
+    def shared(self, values: Sequence[str]) -> str:
+        """JSON list of the values that rows have in common, with null for those in which they differ."""
+        of_column = zip(*map(json.loads, values), strict=True)
+        return json.dumps([same[0] if all(value == same[0] for value in same) else None for same in of_column])
+
     def check_found(self, sources: Sequence[Source]) -> None:
         """Raises DataError for a column that no row has."""
         for name in self.names:

@@ -50,7 +50,7 @@ def read_records(
             raise DataError(f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}")
         chunks = _up_to(source.max_rows, itertools.chain([first], chunks))
         if issubclass(row_format, GroupedRow) and kind == "preferences":
-            yield from _grouped(row_format, chunks, source, account)
+            yield from _grouped(row_format, chunks, source, account, extra)
         else:
             yield from _single(row_format, chunks, source, kind, account, extra)
     extra.check_found(sources)
@@ -113,12 +113,19 @@ def _single(
 
 
 def _grouped(
-    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account
+    row_format: type[GroupedRow], chunks: Iterable[Chunk], source: Source, account: Account, extra: ExtraColumns
 ) -> Iterator[Preference]:
     groups: dict[str, list[tuple[Any, Origin, Any]]] = {}
-    for entry in _rows(row_format, chunks, source, account):
-        groups.setdefault(entry[0].group_key(), []).append(entry)
-    for group in groups.values():
+    values: dict[str, list[str]] = {}
+    for row, origin, raw in _rows(row_format, chunks, source, account):
+        try:
+            if extra.names:
+                values.setdefault(row.group_key(), []).append(extra.of(raw, source.columns))
+        except Rejected as rejection:
+            account.reject_row(origin, rejection.reason, rejection.detail, raw)
+        else:
+            groups.setdefault(row.group_key(), []).append((row, origin, raw))
+    for key, group in groups.items():
         pairs, unused, unmade = row_format.group_preferences(
             [row for row, _, _ in group], [origin for _, origin, _ in group], source.rules
         )
@@ -130,6 +137,8 @@ def _grouped(
             else:
                 account.keep_row()
         for pair in pairs:
+            if extra.names:
+                pair.columns = extra.shared(values[key])
             account.made([pair])
             yield pair
 

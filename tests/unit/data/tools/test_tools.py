@@ -126,6 +126,7 @@ def test_inspect_and_stats_show_schema_rows_and_lengths(file):
         (["clean", "{}", "--out", "{out}.xls"], "name it .jsonl, .json, .csv or .parquet"),
         (["pairs", "{prompts}", "--out", "{out}.jsonl"], "rows have no chosen/rejected pair"),
         (["split", "{}", "--out", "{out}", "--shares", "a=0.5,b=0.1"], "do not add up to 1"),
+        (["split", "{}", "--out", "{out}", "--shares", "a=nan"], "do not add up to 1"),
         (["leaks", "{}"], "give at least two"),
         (["stats", "{out}/none.jsonl"], "no such file"),
         (["stats", "{}", "-s", "format=alpaca"], "is not one of"),
@@ -193,6 +194,30 @@ def test_named_columns_go_with_their_rows(file, tmp_path, suffix):
     elif suffix == ".parquet":
         wanted = [["math", 1, 1.5, '["x"]', str(2**70)], [None, 2, 2.0, None, "1"]]
     assert values == wanted
+
+
+RATED = [
+    {
+        "id": f"d{i // 2}",
+        "dialogue": f"hello {i // 2}",
+        "summary": f"s{i}",
+        "model_id": f"m{i % 2}",
+        "topic": f"t{i // 2 % 2}",
+        "annotations": [{"rating": 1 + i % 2}],
+    }
+    for i in range(40)
+]
+
+
+def test_a_pair_of_several_rows_has_the_columns_in_which_they_agree(file, tmp_path):
+    path = file(RATED)
+    call("pairs", path, "--out", tmp_path / "out.jsonl", "-s", "keep_columns=[topic,model_id]")
+    found = {row["prompt"]: (row["topic"], row["model_id"]) for row in lines(tmp_path / "out.jsonl")}
+    assert found == {f"hello {i}": (f"t{i % 2}", None) for i in range(20)}
+    call("split", path, "--out", tmp_path / "parts", "--shares", "a=0.5,b=0.5", "--stratify", "topic")
+    for part in ("a", "b"):
+        topics = Counter(int(row["prompt"].split()[1]) % 2 for row in lines(tmp_path / "parts" / f"{part}.jsonl"))
+        assert topics == {0: 5, 1: 5}
 
 
 def test_a_split_by_strata_shares_out_each_value_alike(file, tmp_path):

@@ -92,7 +92,8 @@ def test_files_that_the_datasets_library_reads_are_inputs_too(tmp_path, file, mo
     path = file(ROWS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    call("convert", f"hf:json{data_dir}", "--out", path, "--force", status=2)
+    shown = call("convert", f"hf:json{data_dir}", "--out", path, "--force", status=2)
+    assert "it would become a part of the input" in shown
     assert [json.loads(line) for line in Path(path).read_text().splitlines()] == ROWS
 
 

@@ -14,6 +14,7 @@ from pydantic import field_validator
 from rayrlhf.config import Config
 from rayrlhf.data.files.base import CHUNK_ROWS, BadRow, Chunk, Decoding
 from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.excerpts import row_names, short
 
 LONGEST_CELL = 1 << 24
 """Characters. Otherwise an unclosed quote would read the rest of a large file into memory."""
@@ -79,13 +80,13 @@ def csv_chunks(
         values = [_named(cells, names) for _, cells in batch]
         yield Chunk(values, [place for place, _ in batch], lines.take_bytes_read())
     if not has_rows:
-        raise DataError(f"{path}: a header ({', '.join(names)}) and no rows")
+        raise DataError(f"{path}: a header ({row_names(names)}) and no rows")
 
 
 def _check_names(names: list[str], where: str) -> None:
     repeated = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if repeated is not None:
-        raise DataError(f"{where} names {repeated!r} twice")
+        raise DataError(f"{where} names {short(repeated)} twice")
 
 
 def _named(cells: list[str] | BadRow, header: list[str]) -> dict[str, str] | BadRow:

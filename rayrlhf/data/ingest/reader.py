@@ -15,7 +15,8 @@ from rayrlhf.data.files import BadRow, Chunk
 from rayrlhf.data.files.detect import TABLE_NAMES, data_suffix
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
-from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
+from rayrlhf.data.ingest.excerpts import row_names, short
+from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up
 from rayrlhf.data.ingest.records import Kind, Origin, Preference, Record
 from rayrlhf.data.ingest.sources import Source
 

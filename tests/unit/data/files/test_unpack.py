@@ -198,6 +198,9 @@ def test_a_table_of_a_header_only_is_named_as_such(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("prompt,completion\n")
     assert message(path) == f"{path}: a header (prompt, completion) and no rows"
+    for header in ("a" * 100_000, ",".join(map(str, range(100_000))), f"{'a' * 100_000},{'a' * 100_000}"):
+        path.write_text(f"{header}\n")
+        assert len(message(path)) < 1000
 
 
 def test_a_pointer_to_a_large_file_is_named_as_such(tmp_path):

@@ -193,6 +193,8 @@ def _prompts(source: Source, advance: Callable[[int], None]) -> list[Record]:
         account.keep(record)
         records.append(record)
     account.finish()
+    if account.num_rejected:
+        console.print(f"{source.label}: compared {account}")
     return records
 
 

@@ -125,6 +125,13 @@ def test_either_the_report_and_the_rows_that_stay_are_written_or_neither(tmp_pat
     assert ("prompts in two files" in shown) == (not existing)  # what is there is found out before all is compared
 
 
+def test_rows_that_cannot_be_compared_are_told_with_their_reasons(file):
+    rows = [*ROWS, *[{"prompt": 1, "completion": "x"}] * 3]
+    shown = " ".join(call(file(ROWS[:1], "a.jsonl"), file(rows, "b.jsonl"), status=1).split())
+    assert "b.jsonl: compared 10 of 13 rows (left out: 3 wrong type: prompt)" in shown
+    assert "a.jsonl: compared" not in shown
+
+
 def test_all_leaks_are_written_with_their_places(tmp_path, file):
     a, b, out = file(ROWS, "a.jsonl"), file(ROWS[3:5], "b.jsonl"), tmp_path / "leaks.jsonl"
     call(a, b, "--out", out, status=1)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from rayrlhf.cli import app
 from rayrlhf.data.tools.options import read_options
+from rayrlhf.data.tools.strata import Strata
 
 PAIRS = [{"id": i, "prompt": f"What is {i}?", "chosen": f"It is {i}.", "rejected": "No."} for i in range(40)]
 
@@ -235,6 +236,22 @@ def test_a_split_by_strata_shares_out_each_value_alike(file, tmp_path):
     }
     prompts = [{row["prompt"] for row in part} for part in parts.values()]
     assert len(set.union(*prompts)) == sum(map(len, prompts)) == 120
+
+
+def test_a_prompt_that_came_while_strata_were_made_is_an_error(file, tmp_path, monkeypatch):
+    path = file([{"prompt": f"What is {i}?", "completion": "x", "label": "a"} for i in range(10)])
+    of = Strata.of
+
+    def then_appended(*arguments):
+        strata = of(*arguments)
+        with open(path, "a") as rows:
+            rows.write('{"prompt": "new", "completion": "row"}\n')
+        return strata
+
+    monkeypatch.setattr(Strata, "of", then_appended)
+    shown = call("split", path, "--out", tmp_path / "parts", "--stratify", "label", status=2)
+    assert "line 11: it was changed while it was read" in " ".join(shown.split())
+    assert not list((tmp_path / "parts").iterdir())
 
 
 def test_the_account_of_a_run_that_stopped_early_says_what_was_not_decided(file, tmp_path):

@@ -37,7 +37,7 @@ Model = Annotated[str | None, typer.Option(help="model folder whose tokenizer co
 @app.command()
 def inspect(
     inputs: Inputs,
-    rows: Annotated[int, typer.Option(min=1, help="records to show of each input")] = 3,
+    rows: Annotated[int, typer.Option(min=1, max=10_000, help="records to show of each input")] = 3,
     model: Model = None,
     settings: Settings = None,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -24,7 +25,13 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Show a UserError as its message and exit with status 2; exit with status 130 after Ctrl-C."""
+    """Show a UserError as its message and exit with status 2; exit with status 130 after Ctrl-C.
+
+    Text that the terminal's encoding lacks, such as the name of a file that is no UTF-8, is spelled out.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except UserError as error:

@@ -16,7 +16,7 @@ from rayrlhf.data.files.json_array import json_array_chunks
 from rayrlhf.data.files.json_lines import is_cut, json_lines_chunks
 from rayrlhf.data.files.plain_text import CHAT_START, chat_chunks, line_chunks
 from rayrlhf.data.files.table import NO_TABLE, Table, csv_chunks, parquet_chunks
-from rayrlhf.data.files.unpack import PACKED_NAMES, UNPACK_ERRORS, open_text, packing
+from rayrlhf.data.files.unpack import PACKED_NAMES, UNPACK_ERRORS, open_text, packing, packing_of
 from rayrlhf.data.ingest.account import DataError
 
 HEAD_BYTES = 1 << 16
@@ -32,7 +32,11 @@ PARQUET_START = b"PAR1"
 UNREADABLE = {
     b"PK\x03\x04": "a ZIP archive or a spreadsheet: unpack it, or save it as CSV",
     b"version https://git-lfs": "a pointer of Git LFS, not the data: fetch the data with `git lfs pull`",
+    b"<!doctype html": "a web page, not the data: it may be a server's error message; download the file again",
+    b"<html": "a web page, not the data: it may be a server's error message; download the file again",
 }
+MAX_ZEROS = 0.01
+"""Share of zero bytes that text in UTF-8 never has, but UTF-16 has, by its spaces and line breaks."""
 PRETTY = (
     "its JSON objects go on over several lines (pretty-printed): write one object per line, as `jq -c .` does, "
     "or put them into one array"
@@ -70,6 +74,8 @@ def open_chunks(
                 raise DataError(f"{path}: a Parquet file inside {packed}: unpack it")
             yield from parquet_chunks(content, path, decoding)
             return
+        if packed and (inside := packing_of(head)):
+            raise DataError(f"{path}: {inside} inside {packed}: unpack it once")
         read = _reader(head, path, table)
         opened = open_text(content, decoding)
         with opened.raw as raw:
@@ -110,11 +116,11 @@ def _head(file: IO[bytes]) -> bytes:
 def _reader(head: bytes, path: Path, table: Table) -> Callable[[IO[bytes], Path, Decoding], Iterator[Chunk]]:
     """What reads a file that begins with `head`. Raises DataError if nothing can."""
     for mark, what in UNREADABLE.items():
-        if head.startswith(mark):
+        if head.lower().startswith(mark.lower()):
             raise DataError(f"{path}: {what}")
     if not head:
         raise DataError(f"{path}: the file is empty")
-    if b"\0" in head[:2]:
+    if b"\0" in head[:2] or head.count(b"\0") > max(2, MAX_ZEROS * len(head)):
         raise DataError(
             f"{path}: not text, or UTF-16 without a byte order mark: name its encoding (decoding.encoding=utf-16-le or "
             "utf-16-be), or convert it to UTF-8"

@@ -34,6 +34,13 @@ class HubSplit:
         name = "/".join(filter(None, [self.dataset, self.subset, self.data_dir]))
         return f"{name}{f'@{self.revision}' if self.revision else ''}[{self.split}]"
 
+    @property
+    def is_kind_of_files(self) -> bool:
+        """Whether its name is one of the library's readers (`json`, `csv`, …) of files in `data_dir`, or here."""
+        from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+        return self.dataset in _PACKAGED_DATASETS_MODULES
+
     def chunks(self, streaming: bool) -> Iterator[Chunk]:
         """Rows, numbered from 1. Raises DataError if there is no such set, subset or split."""
         rows = iter(self._load(streaming))
@@ -63,7 +70,8 @@ class HubSplit:
                         raise ValueError(f"it has the splits {', '.join(saved)}")
                     return saved[self.split]
                 return saved
-            if folder.is_dir() or datasets.config.HF_HUB_OFFLINE or _hub_answers():
+            is_here = folder.is_dir() or self.is_kind_of_files
+            if is_here or datasets.config.HF_HUB_OFFLINE or _hub_answers():
                 return self._load_by_name(streaming)
             with _offline():
                 try:
@@ -85,13 +93,13 @@ class HubSplit:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns the library's errors for names, files and networks into DataError."""
-        import pyarrow
-        from datasets.exceptions import DatasetsError
+        """Turns what the library raises for names, files and networks into DataError.
 
+        That is any exception: its own, and those of the packages that it reads archives, tables and networks with.
+        """
         try:
             yield
-        except (DatasetsError, pyarrow.ArrowException, OSError, ValueError, LookupError) as error:
+        except Exception as error:
             texts = [str(error), str(error.__cause__ or "")]  # "An error occurred", and which one
             reason = " ".join(" ".join(texts).split())
             name = self.label.removesuffix(f"[{self.split}]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,7 @@ from pydantic import field_validator
 from rayrlhf.config import Config
 from rayrlhf.data.files.base import CHUNK_ROWS, BadRow, Chunk, Decoding
 from rayrlhf.data.ingest.account import DataError
+from rayrlhf.data.ingest.excerpts import row_names, short
 
 LONGEST_CELL = 1 << 24
 """Characters. Otherwise an unclosed quote would read the rest of a large file into memory."""
@@ -79,13 +80,13 @@ def csv_chunks(
         values = [_named(cells, names) for _, cells in batch]
         yield Chunk(values, [place for place, _ in batch], lines.take_bytes_read())
     if not has_rows:
-        raise DataError(f"{path}: a header ({', '.join(names)}) and no rows")
+        raise DataError(f"{path}: a header ({row_names(names)}) and no rows")
 
 
 def _check_names(names: list[str], where: str) -> None:
-    repeated = [name for name in names if name and names.count(name) > 1]
-    if repeated:
-        raise DataError(f"{where} names {repeated[0]!r} twice")
+    repeated = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if repeated is not None:
+        raise DataError(f"{where} names {short(repeated)} twice")
 
 
 def _named(cells: list[str] | BadRow, header: list[str]) -> dict[str, str] | BadRow:
@@ -178,19 +179,21 @@ def parquet_chunks(content: Path, path: Path, decoding: Decoding) -> Iterator[Ch
 
 
 def _batches(batches: Iterable[Any], bytes_per_row: float, path: Path, decoding: Decoding) -> Iterator[Chunk]:
+    import pyarrow
+
     row = 1
     for batch in batches:
         places = range(row, row + batch.num_rows)
         try:
             values = batch.to_pylist()
-        except UnicodeDecodeError:
+        except (ValueError, OverflowError, pyarrow.ArrowException):  # of text that is not UTF-8, too
             values = [_decoded(batch.slice(place - row, 1), place, path, decoding) for place in places]
         yield Chunk(values, places, int(len(values) * bytes_per_row), unit="row")
         row += len(values)
 
 
 def _decoded(batch: Any, place: int, path: Path, decoding: Decoding) -> Any:
-    """The single row of `batch`, whose text columns may not be UTF-8."""
+    """The single row of `batch`, which may hold text that is not UTF-8, and times that Python has no value for."""
     import pyarrow
 
     row: dict[str, Any] = {}
@@ -205,4 +208,6 @@ def _decoded(batch: Any, place: int, path: Path, decoding: Decoding) -> Any:
             if isinstance(text, BadRow):
                 return BadRow(text.reason, f"{name}: {text.detail}", text.raw)
             row[name] = text
+        except (ValueError, OverflowError, pyarrow.ArrowException) as error:
+            return BadRow("malformed row", f"{name}: its {column.type} cannot be read: {error}", "")
     return row

@@ -35,8 +35,8 @@ def _zstd(file: IO[bytes]) -> Any:
 
 PACKED: dict[re.Pattern[bytes], tuple[str, Callable[[IO[bytes]], Any]]] = {
     re.compile(rb"\x1f\x8b"): ("gzip", lambda file: gzip.GzipFile(fileobj=file)),
-    re.compile(rb"\(\xb5/\xfd"): ("zstd", _zstd),
-    re.compile(rb"BZh[1-9]1AY&SY"): ("bzip2", bz2.BZ2File),
+    re.compile(rb"\(\xb5/\xfd|[P-_]\*M\x18"): ("zstd", _zstd),  # or a frame to skip, as pzstd writes first
+    re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"): ("bzip2", bz2.BZ2File),  # a block, or the end of an empty file
     re.compile(rb"\xfd7zXZ\0"): ("xz", lzma.LZMAFile),
 }
 
@@ -70,7 +70,11 @@ def open_text(path: Path, decoding: Decoding) -> Opened:
 def packing(path: Path) -> str:
     """The name of what a file was packed with, or an empty text. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
-        head = file.read(16)
+        return packing_of(file.read(16))
+
+
+def packing_of(head: bytes) -> str:
+    """The same of what begins with `head`."""
     return next((name for mark, (name, _) in PACKED.items() if mark.match(head)), "")
 
 

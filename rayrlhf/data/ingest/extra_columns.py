@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayrlhf.data.ingest.account import DataError, Rejected
+from rayrlhf.data.ingest.excerpts import row_names, short
 from rayrlhf.data.ingest.sources import Source
 
 
@@ -49,6 +49,11 @@ class ExtraColumns:
         except (TypeError, ValueError, RecursionError) as error:
             raise Rejected("wrong type: data.columns", f"JSON cannot hold its value: {error}") from None
 
+    def shared(self, values: Sequence[str]) -> str:
+        """JSON list of the values that rows have in common, with null for those in which they differ."""
+        of_column = zip(*map(json.loads, values), strict=True)
+        return json.dumps([same[0] if all(value == same[0] for value in same) else None for same in of_column])
+
     def check_found(self, sources: Sequence[Source]) -> None:
         """Raises DataError for a column that no row has."""
         for name in self.names:
@@ -57,19 +62,3 @@ class ExtraColumns:
                     f"data.columns: no row of {', '.join(source.label for source in sources)} has {name!r}; a row has "
                     f"{self._example}: correct the name, or leave it out"
                 )
-
-
-def row_names(row: Mapping[str, Any]) -> str:
-    """A row's column names, for a message."""
-    names = [short(name) if len(name) > 60 else name or "(no name)" for name in map(str, row)]
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
-
-
-def short(value: Any) -> str:
-    """`value` for a message; reprlib looks only at the beginning of what may be huge or deep."""
-    text = _SHORT.repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -16,7 +16,8 @@ from rayrlhf.data.files.detect import TABLE_NAMES, data_suffix
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
 from rayrlhf.data.formats.recognition import best_formats
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
-from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
+from rayrlhf.data.ingest.excerpts import row_names, short
+from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up
 from rayrlhf.data.ingest.records import Kind, Origin, Record
 from rayrlhf.data.ingest.source_columns import ID_NAMES, ColumnWatch, SourceColumns
 from rayrlhf.data.ingest.sources import Source
@@ -140,9 +141,16 @@ def _grouped(
     extra: ExtraColumns,
 ) -> Iterator[Record]:
     groups: dict[str, list[tuple[Any, Origin, Any]]] = {}
-    for entry in _rows(row_format, chunks, source, account, extra):
-        groups.setdefault(entry[0].group_key(), []).append(entry)
-    for group in groups.values():
+    values: dict[str, list[str]] = {}
+    for row, origin, raw in _rows(row_format, chunks, source, account, extra):
+        try:
+            if extra.names:
+                values.setdefault(row.group_key(), []).append(extra.of(raw, source.columns))
+        except Rejected as rejection:
+            account.reject_row(origin, rejection.reason, rejection.detail, raw)
+        else:
+            groups.setdefault(row.group_key(), []).append((row, origin, raw))
+    for key, group in groups.items():
         try:
             pairs, unused, unmade = row_format.group_preferences(
                 [row for row, _, _ in group], [origin for _, origin, _ in group], source.rules
@@ -157,6 +165,8 @@ def _grouped(
             else:
                 account.keep_row()
         for pair in pairs:
+            if extra.names:
+                pair.columns = extra.shared(values[key])
             records = [pair] if kind == "preferences" else pair.labeled
             account.made(records)
             yield from records

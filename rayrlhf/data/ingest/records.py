@@ -156,7 +156,7 @@ class Preference(Record):
         """The pair as a good and a bad answer."""
         origin = replace(self.origin, siblings=2 * self.origin.siblings)
         texts = ((self.chosen, True), (self.rejected, False))
-        return [LabeledAnswer(self.prompt, text, good, origin=origin) for text, good in texts]
+        return [LabeledAnswer(self.prompt, text, good, origin=origin, columns=self.columns) for text, good in texts]
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -63,18 +63,18 @@ class FileSource(SourceSettings):
 
     @property
     def label(self) -> str:
-        """Its name in messages and lineage."""
-        return self.path
+        """Its name in messages and lineage: with what cannot be printed spelled out."""
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in self.path)
 
     @property
     def content(self) -> Path:
         """The file to read."""
-        return Path(self.path) if self._held is None else Path(f"/proc/self/fd/{self._held.fileno()}")
+        return self.location if self._held is None else Path(f"/proc/self/fd/{self._held.fileno()}")
 
     @property
     def location(self) -> Path:
         """What must not be written over."""
-        return Path(self.path)
+        return Path("/dev/stdin" if self.path == "-" else self.path)
 
     def resolved(self) -> FileSource:
         """With an absolute path."""
@@ -114,7 +114,7 @@ class FileSource(SourceSettings):
 
     def chunks(self) -> Iterator[Chunk]:
         """Raw rows in order. Raises DataError for a file that cannot be read at all."""
-        return open_chunks(Path(self.path), self.decoding, self.table, self.content)
+        return open_chunks(Path(self.label), self.decoding, self.table, self.content)
 
     def content_hash(self) -> str:
         """SHA-256 of the file. Raises DataError if it cannot be read."""
@@ -123,7 +123,7 @@ class FileSource(SourceSettings):
 
     def check(self) -> None:
         """Raises DataError if there is no such file, or one that can be read only once."""
-        check_is_file(Path(self.path), self.content)
+        check_is_file(Path(self.label), self.content)
 
     def state(self) -> tuple[int, ...] | None:
         """Differs when the file was written to or replaced; None if it is not there."""
@@ -153,7 +153,8 @@ class HubSource(SourceSettings):
 
     @property
     def location(self) -> Path:
-        return Path(self.dataset)
+        """Where files of this machine are read, if any are."""
+        return Path(self.data_dir or ".") if self._loaded.is_kind_of_files else Path(self.dataset)
 
     @property
     def _loaded(self) -> HubSplit:

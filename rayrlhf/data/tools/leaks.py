@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from rayrlhf.config import ConfigError
 from rayrlhf.data.cleaning.near_duplicates import TfidfDuplicates
 from rayrlhf.data.ingest.account import Account
 from rayrlhf.data.ingest.progress import reading_progress
@@ -20,8 +21,8 @@ from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.ingest.records import Origin, Record
 from rayrlhf.data.ingest.sources import Source
 from rayrlhf.data.tools.options import Inputs
-from rayrlhf.data.tools.output_file import OutputFile
-from rayrlhf.data.tools.outputs import check_outputs
+from rayrlhf.data.tools.output_file import OutputFile, check_free
+from rayrlhf.data.tools.outputs import check_outputs, output_paths
 from rayrlhf.data.tools.transform import transform
 from rayrlhf.data.tools.writer import check_format
 from rayrlhf.metrics import console
@@ -73,8 +74,13 @@ def leaks(inputs: Inputs, near: float | None, out: Path | None, drop: Path | Non
         drop: where to write the last input without the rows whose prompts leak.
         force: replace files that are there; inputs never are.
     """
-    outputs = [path for path in (out, drop) if path is not None]
-    check_outputs(outputs, inputs.given)
+    reported = [] if out is None else [out]
+    dropped = [] if drop is None else output_paths([drop])
+    for path in dropped:
+        if out is not None and os.path.realpath(path) == os.path.realpath(out):
+            raise ConfigError(f"--out {out}: --drop {drop} writes this file, too; give another name")
+        check_free(path, force)  # before the inputs are compared, which may take long
+    check_outputs([*reported, *dropped], inputs.given)
     if drop is not None:
         check_format(drop)
     with ExitStack() as stack:
@@ -92,23 +98,24 @@ def leaks(inputs: Inputs, near: float | None, out: Path | None, drop: Path | Non
         if report is not None:
             for leak in found:
                 report.write(json.dumps(_as_row(leak), ensure_ascii=False) + "\n")
-            report.publish()
-    _print(pairs, {label: len({r.prompt.key for r in of}) for label, of in records.items()}, names, near is not None)
-    for ours, theirs in itertools.combinations(inputs.sources, 2):
-        if (content := ours.content_hash()) is not None and content == theirs.content_hash():
-            console.print(f"{names[ours.label]} and {names[theirs.label]} have the same content: one is a copy")
-    for leak in found[:SHOWN]:
-        console.print(
-            f"{leak.how}: {_place(leak.record, names)} and {_place(leak.like, names)}: "
-            f"{leak.record.prompt.text[:EXCERPT]!r}"
-        )
-    if len(found) > SHOWN:
-        console.print(f"… and {len(found) - SHOWN} more" + ("" if out else "; --out FILE writes all"))
-    if drop is None:
-        return len(found)
-    last = inputs.sources[-1]
-    of_last = [leak for leak in found if leak.record.origin.source == last.label]
-    _drop(inputs, of_last, records[last.label], drop, force)
+        distinct = {label: len({r.prompt.key for r in of}) for label, of in records.items()}
+        _print(pairs, distinct, names, near is not None)
+        for ours, theirs in itertools.combinations(inputs.sources, 2):
+            if (content := ours.content_hash()) is not None and content == theirs.content_hash():
+                console.print(f"{names[ours.label]} and {names[theirs.label]} have the same content: one is a copy")
+        for leak in found[:SHOWN]:
+            console.print(
+                f"{leak.how}: {_place(leak.record, names)} and {_place(leak.like, names)}: "
+                f"{leak.record.prompt.text[:EXCERPT]!r}"
+            )
+        if len(found) > SHOWN:
+            console.print(f"… and {len(found) - SHOWN} more" + ("" if out else "; --out FILE writes all"))
+        last = inputs.sources[-1].label
+        of_last = [leak for leak in found if drop is not None and leak.record.origin.source == last]
+        if drop is not None:
+            _drop(inputs, of_last, records[last], drop, force)
+        if report is not None:
+            report.publish()  # when nothing can fail any more
     return len(found) - len(of_last)
 
 
@@ -182,6 +189,8 @@ def _prompts(source: Source, advance: Callable[[int], None]) -> list[Record]:
         account.keep(record)
         records.append(record)
     account.finish()
+    if account.num_rejected:
+        console.print(f"{source.label}: compared {account}")
     return records
 
 

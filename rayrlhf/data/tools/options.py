@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from rayrlhf.config import Config, parse_config, parse_overrides
+from rayrlhf.config import Config, ConfigError, parse_config, parse_overrides
 from rayrlhf.data.cleaning.augment import Augmentation
 from rayrlhf.data.cleaning.rules import Cleaning
 from rayrlhf.data.files import Decoding, Table
@@ -24,7 +24,8 @@ from rayrlhf.data.templates import Template
 from rayrlhf.data.templates.special_tokens import InText
 
 HUB_PREFIX = "hf:"
-HUB_SETTING = re.compile(r",(subset|revision|data_dir)=")
+HUB_SETTING = re.compile(r",(\w+)=")
+HUB_SETTINGS = ("subset", "revision", "data_dir")
 
 
 class ToolConfig(Config):
@@ -102,7 +103,17 @@ def read_options(inputs: Sequence[str], settings: Sequence[str]) -> Inputs:
 
 
 def of_hub(given: str) -> dict[str, Any]:
-    """The settings of `hf:NAME[:SPLIT][,subset=…][,revision=…][,data_dir=…]`."""
-    name, *settings = HUB_SETTING.split(given.removeprefix(HUB_PREFIX))
+    """The settings of `hf:NAME[:SPLIT][,subset=…][,revision=…][,data_dir=…]`. Raises ConfigError."""
+    name, *rest = HUB_SETTING.split(given.removeprefix(HUB_PREFIX))
     dataset, _, split = name.partition(":")
-    return {"dataset": dataset, "split": split or "train", **dict(zip(settings[::2], settings[1::2], strict=True))}
+    settings = dict(zip(rest[::2], rest[1::2], strict=True))
+    problem = next((f"{key} is no setting of a data set" for key in settings if key not in HUB_SETTINGS), "")
+    if not dataset:
+        problem = "it names no data set"
+    elif 2 * len(settings) < len(rest):
+        problem = "it says a setting twice"
+    elif empty := next((key for key, value in settings.items() if not value), ""):
+        problem = f"{empty} is empty"
+    if problem:
+        raise ConfigError(f"{given}: {problem}; write hf:NAME[:SPLIT][,subset=…][,revision=…][,data_dir=…]")
+    return {"dataset": dataset, "split": split or "train", **settings}

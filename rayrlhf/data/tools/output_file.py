@@ -30,9 +30,11 @@ class OutputFile:
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self._locked()
-            if os.path.lexists(self.path) and not self._force:
+            try:
+                check_free(self.path, self._force)
+            except DataError:
                 self._discard()
-                raise DataError(f"--out {self.path}: it exists; give another name, or --force to replace it")
+                raise
         return self
 
     def _locked(self) -> IO[bytes]:
@@ -72,6 +74,12 @@ class OutputFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._discard()
+
+
+def check_free(path: Path, force: bool) -> None:
+    """Raises DataError if the file is there and may not be replaced."""
+    if os.path.lexists(path) and not force:
+        raise DataError(f"--out {path}: it exists; give another name, or --force to replace it")
 
 
 def temporary_name(path: Path) -> Path:

@@ -27,11 +27,8 @@ class Outputs:
         for path in named.values():
             check_format(path)
         self._named, self._force, self._columns = named, force, columns
-        first = next(iter(named.values()), None)
-        self._rejected_path = None if first is None else first.with_name(f"{first.name}.rejected.jsonl")
-        self._paths = [*named.values(), *map(_lineage_path, named.values())]
-        if self._rejected_path is not None:
-            self._paths.append(self._rejected_path)
+        self._paths = output_paths([*named.values()])
+        self._rejected_path = self._paths[-1] if named else None
         check_outputs(self._paths, inputs)
         self.writers: dict[str, RecordWriter] = {}
         self.rejected: RejectedFile | None = None
@@ -68,19 +65,24 @@ class Outputs:
         for path, file in self._files.items():
             if path != self._rejected_path:
                 file.publish()
+        if self.rejected is not None and self.rejected.is_empty:
+            with explained(self.rejected.path):
+                self.rejected.path.unlink(missing_ok=True)  # of an earlier run, which this one replaces
         return written | self.publish_rejected()
 
     def publish_rejected(self) -> dict[str, str]:
         """Put the rejected rows in place, if there are any: also those of a run that too many bad rows stopped."""
-        if self.rejected is None:
+        if self.rejected is None or self.rejected.is_empty:
             return {}
         self.rejected.close()
-        if self.rejected.is_empty:
-            with explained(self.rejected.path):
-                self.rejected.path.unlink(missing_ok=True)  # of an earlier run, which this one replaces
-            return {}
         self._files[self.rejected.path].publish()
         return {"rejected rows": str(self.rejected.path)}
+
+
+def output_paths(named: Sequence[Path]) -> list[Path]:
+    """`named`, and the files beside them; that of the rejected rows is the last one."""
+    rejected = [path.with_name(f"{path.name}.rejected.jsonl") for path in named[:1]]
+    return [*named, *map(_lineage_path, named), *rejected]
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:

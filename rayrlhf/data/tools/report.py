@@ -14,9 +14,9 @@ from rayrlhf.metrics import console
 def print_account(account: Account, noun: str) -> None:
     """Rows in, kept, rejected by reason; `noun` names the records."""
     table = Table(title="rows", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", overflow="fold")
+    table.add_column(justify="right", overflow="fold")
     rows = max(1, account.rows)
     table.add_row("in", f"{account.rows:,}", "")
     table.add_row("kept", f"{account.kept:,}", f"{account.kept / rows:.1%}")
@@ -46,9 +46,9 @@ def print_statistics(statistics: Statistics) -> None:
     if not statistics.num_records:
         return
     table = Table(title="lengths", title_justify="left")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for heading in ("min", "median", "mean", "p95", "max"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for name, summary in statistics.lengths().items():
         table.add_row(name, *(f"{value:,.0f}" for value in summary.values()))
     console.print(table)

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 
-from rayrlhf.data.ingest.account import Account
+from rayrlhf.data.ingest.account import Account, DataError
 from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.ingest.records import Record
 from rayrlhf.data.tokens.splits import position
@@ -42,8 +42,10 @@ class Strata:
         return Strata(seed, stratum_of, shares)
 
     def part_of(self, record: Record) -> int:
-        """Index of the record's part."""
+        """Index of the record's part. Raises DataError for a prompt that was not there when the strata were made."""
         place = position(record.prompt.opening, self._seed)
+        if place not in self._stratum_of:
+            raise DataError(f"{record.origin}: it was changed while it was read; run again when it is complete")
         return bisect_right(self._cuts[self._stratum_of[place]], place)
 
 

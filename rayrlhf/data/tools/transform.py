@@ -121,7 +121,7 @@ def split(
     """
     if out.suffix:
         raise ConfigError(f"--out {out}: split writes several files; name a folder")
-    if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) <= 0:
+    if not abs(sum(shares.values()) - 1) <= 1e-6 or min(shares.values()) <= 0:
         raise ConfigError(f"--shares: {', '.join(f'{k}={v:g}' for k, v in shares.items())} do not add up to 1")
     names, sizes, seed = list(shares), list(shares.values()), inputs.config.seed
     part_of: Callable[[Record], int] = lambda record: split_of(record.prompt, sizes, seed)  # noqa: E731

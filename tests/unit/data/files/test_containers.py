@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import time
 import zipfile
 
 import pyarrow as pa
@@ -182,6 +183,14 @@ def test_bad_bytes_in_a_cell_of_several_lines_name_their_own_line(file):
     assert good == {"a": "x", "b": "1"}
 
 
+def test_a_header_of_many_columns_is_read_in_a_moment(file):
+    names = ["text", *map(str, range(200_000))]
+    path = file(",".join(names) + "\n" + ",".join("x" * len(names)) + "\n", "rows.csv")
+    started = time.process_time()
+    assert read(path) == [(2, dict.fromkeys(names, "x"))]
+    assert time.process_time() - started < 20  # not minutes
+
+
 def test_an_index_column_without_a_name_is_a_column_like_others(file):
     assert read(file(",prompt\n0,a\n1,b\n", "rows.csv")) == [
         (2, {"": "0", "prompt": "a"}),
@@ -248,6 +257,17 @@ def test_parquet_text_that_is_none_inside_a_list_is_rejected_even_if_others_are_
         (1, {"p": ["ok"]}),
         (2, ("invalid UTF-8", "p: byte 0 of the row (0xff) is not utf-8")),
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.date32(), pa.timestamp("ms")])
+def test_a_time_that_python_has_no_value_for_costs_its_row_only(tmp_path, kind):
+    width = pa.int32() if kind == pa.date32() else pa.int64()
+    times = pa.array([0, (1 << kind.bit_width - 2), None], width).cast(kind)
+    found = reasons(parquet(tmp_path / "a.parquet", p=["a", "b", "c"], at=times))
+    assert [row["p"] for _, row in (found[0], found[2])] == ["a", "c"]
+    place, (reason, detail) = found[1]
+    assert (place, reason) == (2, "malformed row")
+    assert detail.startswith("at: its ")
 
 
 def test_a_broken_parquet_file_and_one_of_two_equal_names_are_errors(tmp_path):

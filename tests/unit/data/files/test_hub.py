@@ -7,6 +7,7 @@ import time
 import datasets
 import pytest
 
+from rayrlhf.config import ConfigError
 from rayrlhf.data.files import hub
 from rayrlhf.data.ingest.account import DataError
 from rayrlhf.data.ingest.records import Answer, Origin, PromptText
@@ -136,6 +137,31 @@ def test_a_folder_inside_a_set_is_read_and_named(tmp_path, read):
 )
 def test_a_command_names_split_subset_revision_and_folder(given, settings):
     assert options.of_hub(given) == {"dataset": "org/set", "split": "train", **settings}
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("hf:", "names no data set"),
+        ("hf::test", "names no data set"),
+        ("hf:set,split=test", "split is no setting of a data set"),
+        ("hf:set,subset=a,subset=b", "says a setting twice"),
+        ("hf:set,revision=", "revision is empty"),
+    ],
+)
+def test_a_set_that_is_named_wrongly_is_refused_with_the_right_way(given, problem):
+    with pytest.raises(ConfigError, match=f"{problem}; write hf:NAME"):
+        options.of_hub(given)
+
+
+def test_files_that_a_reader_of_the_library_cannot_read_are_an_error_that_says_why(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_hub_answers", lambda: pytest.fail("no hub is asked for files that are here"))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "rows.json").write_text('{"prompt": "a"}\n{"pro')
+    assert "JSON" in refusal(read, dataset="json", data_dir=str(tmp_path / "set"))
+    (tmp_path / "set" / "rows.json").write_bytes(b"PK\x03\x04 and no more")  # neither OSError nor ValueError
+    assert "zip" in refusal(read, dataset=str(tmp_path / "set"))
 
 
 @pytest.mark.parametrize("streaming", [False, True])

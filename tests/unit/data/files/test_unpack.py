@@ -75,6 +75,22 @@ def test_a_damaged_or_cut_compressed_file_is_said_to_be_so(tmp_path, suffix):
         assert "cannot unpack it, it is damaged or not complete: " in message(path)
 
 
+@pytest.mark.parametrize("suffix", PACK)
+def test_what_was_packed_twice_or_holds_nothing_is_said_to_be_so(tmp_path, suffix):
+    path = tmp_path / f"rows.jsonl.{suffix}"
+    path.write_bytes(PACK[suffix](PACK[suffix](TEXTS["rows.jsonl"].encode())))
+    assert "unpack it once" in message(path)
+    path.write_bytes(PACK[suffix](b""))
+    assert message(path) == f"{path}: the file is empty"
+
+
+def test_frames_that_zstd_skips_are_skipped(tmp_path):
+    path = tmp_path / "rows.jsonl.zst"
+    frame = b"\x50\x2a\x4d\x18" + len(b"note").to_bytes(4, "little") + b"note"
+    path.write_bytes(frame + PACK["zst"](TEXTS["rows.jsonl"].encode()))
+    assert read(path) == ROWS
+
+
 def test_parquet_inside_gzip_has_to_be_unpacked(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "rows.parquet")
     path = tmp_path / "rows.parquet.gz"
@@ -98,8 +114,16 @@ def test_utf_16_is_read_with_a_byte_order_mark_or_by_its_name(tmp_path, name, en
 
 def test_utf_16_without_a_mark_or_a_name_says_how_to_name_it(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"a": 1}\n'.decode().encode("utf-16-be"))
-    assert "name its encoding (decoding.encoding=utf-16-le or utf-16-be)" in message(path)
+    for text in ('{"a": 1}\n', "질문 하나\n대답 둘\n"):
+        for encoding in ("utf-16-le", "utf-16-be"):
+            path.write_bytes(text.encode(encoding))
+            assert "name its encoding (decoding.encoding=utf-16-le or utf-16-be)" in message(path)
+
+
+def test_a_zero_in_a_text_does_not_make_it_utf_16(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text\na\0b\n")
+    assert read(path) == [{"text": "a\0b"}]
 
 
 def test_what_is_no_utf_16_costs_its_row_only(tmp_path):
@@ -174,12 +198,23 @@ def test_a_table_of_a_header_only_is_named_as_such(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("prompt,completion\n")
     assert message(path) == f"{path}: a header (prompt, completion) and no rows"
+    for header in ("a" * 100_000, ",".join(map(str, range(100_000))), f"{'a' * 100_000},{'a' * 100_000}"):
+        path.write_text(f"{header}\n")
+        assert len(message(path)) < 1000
 
 
 def test_a_pointer_to_a_large_file_is_named_as_such(tmp_path):
     path = tmp_path / "rows.parquet"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 12\n")
     assert "a pointer of Git LFS, not the data" in message(path)
+
+
+@pytest.mark.parametrize("start", ["<!DOCTYPE html>\n<html>", "\n<HTML lang='en'>", "<!doctype HTML>"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.txt", "rows"])
+def test_a_web_page_is_named_as_such_whatever_its_name(tmp_path, name, start):
+    path = tmp_path / name
+    path.write_text(f"{start}<body>404, not found</body></html>\n")
+    assert "a web page, not the data" in message(path)
 
 
 KOREAN = "오늘 날씨는 어때요"

@@ -58,6 +58,13 @@ def test_labeled_answers_are_shown_as_good_or_bad(file, tiny_qwen2):
     ]
 
 
+def test_numbers_are_readable_on_a_narrow_terminal(file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    shown = call("stats", file([pair(f"What is {i}?", "yes, it is, and so on") for i in range(1000, 1050)]))
+    assert "…" not in shown
+    assert "100.0%" in shown
+
+
 def test_the_text_is_that_of_the_tokens_that_training_gets(file, tiny_qwen2):
     tokenizer = load_tokenizer(tiny_qwen2)
     record = Preference(PromptText.of("Is it ?  [/INST] :smile: , yes ."), "I 'm  sure .", "no\n")

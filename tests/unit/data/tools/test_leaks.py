@@ -95,6 +95,43 @@ def test_leaks_between_the_other_files_are_left_and_told(tmp_path, file):
     assert len((tmp_path / "clean.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("out", ["clean.jsonl", "clean.jsonl.rejected.jsonl", "sub/../clean.jsonl.lineage.json"])
+def test_the_report_and_the_rows_that_stay_are_different_files(tmp_path, file, out, force):
+    (tmp_path / "sub").mkdir()
+    names = [
+        file([{"prompt": text, "completion": "x"} for text in texts], name)
+        for name, texts in {"a.jsonl": "ab", "b.jsonl": "bc"}.items()
+    ]
+    options = ["--out", tmp_path / out, "--drop", tmp_path / "clean.jsonl", *["--force"] * force]
+    assert "writes this file, too; give another name" in call(*names, *options, status=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl", "sub"]
+
+
+@pytest.mark.parametrize("existing", ["", "clean.jsonl", "clean.jsonl.rejected.jsonl", "clean.jsonl.lineage.json"])
+def test_either_the_report_and_the_rows_that_stay_are_written_or_neither(tmp_path, file, existing):
+    texts = "b" if existing == "" else "bc"  # without c, no row is left
+    names = [
+        file([{"prompt": text, "completion": "x"} for text in texts], name)
+        for name, texts in {"a.jsonl": "ab", "b.jsonl": texts}.items()
+    ]
+    if existing:
+        (tmp_path / existing).write_text("mine")
+    options = ["--out", tmp_path / "leaks.jsonl", "--drop", tmp_path / "clean.jsonl"]
+    message = "it exists; give another name, or --force" if existing else "no usable row is left"
+    shown = call(*names, *options, status=2)
+    assert message in shown
+    assert not (tmp_path / "leaks.jsonl").exists()
+    assert ("prompts in two files" in shown) == (not existing)  # what is there is found out before all is compared
+
+
+def test_rows_that_cannot_be_compared_are_told_with_their_reasons(file):
+    rows = [*ROWS, *[{"prompt": 1, "completion": "x"}] * 3]
+    shown = " ".join(call(file(ROWS[:1], "a.jsonl"), file(rows, "b.jsonl"), status=1).split())
+    assert "b.jsonl: compared 10 of 13 rows (left out: 3 wrong type: prompt)" in shown
+    assert "a.jsonl: compared" not in shown
+
+
 def test_all_leaks_are_written_with_their_places(tmp_path, file):
     a, b, out = file(ROWS, "a.jsonl"), file(ROWS[3:5], "b.jsonl"), tmp_path / "leaks.jsonl"
     call(a, b, "--out", out, status=1)

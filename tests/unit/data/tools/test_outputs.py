@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import pytest
 from typer.testing import CliRunner
 
@@ -69,6 +70,55 @@ def test_an_input_is_never_an_output_however_it_is_named(tmp_path, file, spellin
     shown = call(name, *other, path, option or "--out", out, "--force", status=2)
     assert "it is the input" in shown
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("given", ["-", "/dev/stdin", "/proc/self/fd/0"])
+def test_a_file_on_standard_input_is_an_input_like_any_other(tmp_path, file, given):
+    path = file(ROWS)
+    before = contents(tmp_path)
+    for arguments, message in [
+        (["convert", given, "--out", path, "--force"], "it is the input"),
+        (["stats", given, path], "are one file: name it once"),
+    ]:
+        with open(path) as rows:
+            done = subprocess.run([*COMMAND, *arguments], stdin=rows, capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stdout
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("data_dir", [",data_dir=.", ""])
+def test_files_that_the_datasets_library_reads_are_inputs_too(tmp_path, file, monkeypatch, data_dir):
+    path = file(ROWS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    shown = call("convert", f"hf:json{data_dir}", "--out", path, "--force", status=2)
+    assert "it would become a part of the input" in shown
+    assert [json.loads(line) for line in Path(path).read_text().splitlines()] == ROWS
+
+
+def test_a_name_that_cannot_be_printed_is_spelled_out(tmp_path, file):
+    path = os.fsencode(tmp_path) + b"/caf\xe9\nerror: all is lost\x1b[2J.jsonl"
+    os.rename(file(ROWS), path)
+    shown = r"caf\udce9\nerror: all is lost\x1b[2J.jsonl"
+    encoding = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    for command in ("inspect", "convert"):
+        out = [] if command == "inspect" else ["--out", tmp_path / "out.jsonl"]
+        done = subprocess.run([*COMMAND, command, path, *out], env=encoding, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert command != "inspect" or shown in done.stdout
+    assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])["lineage"]["source"].endswith(shown)
+
+
+def test_text_that_the_terminal_cannot_show_is_spelled_out(file):
+    done = subprocess.run(
+        [*COMMAND, "inspect", file([{"prompt": "안녕", "completion": "네"}])],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"user: \uc548\ub155" in done.stdout
 
 
 def test_rejected_rows_can_be_read_again_and_are_not_lost(tmp_path, file):
@@ -143,6 +193,16 @@ def test_a_run_that_fails_leaves_what_was_there_and_its_rejected_rows(tmp_path, 
     assert len(rejected.read_text().splitlines()) == 30
     assert out.read_text() == "mine"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_forced_run_that_fails_leaves_the_rejected_rows_of_the_run_before(tmp_path, file):
+    out = tmp_path / "out.jsonl"
+    call("convert", file([*ROWS, {"prompt": 1}]), "--out", out)
+    before = {name: content for name, content in contents(tmp_path).items() if name.startswith("out")}
+    assert "out.jsonl.rejected.jsonl" in before
+    (tmp_path / "rows.json").write_text(f"[{json.dumps(ROWS[0])}, no JSON]")
+    assert "not valid JSON" in call("convert", tmp_path / "rows.json", "--out", out, "--force", status=2)
+    assert {name: content for name, content in contents(tmp_path).items() if name.startswith("out")} == before
 
 
 # lineage

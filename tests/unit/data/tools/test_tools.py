@@ -12,6 +12,7 @@ from rayrlhf.cli import app
 from rayrlhf.data.ingest.account import Account
 from rayrlhf.data.ingest.reader import read_records
 from rayrlhf.data.tools.options import read_options
+from rayrlhf.data.tools.strata import Strata
 
 PAIRS = [{"id": i, "prompt": f"What is {i}?", "chosen": f"It is {i}.", "rejected": "No."} for i in range(40)]
 
@@ -128,6 +129,7 @@ def test_inspect_and_stats_show_schema_rows_and_lengths(file):
         (["clean", "{}", "--out", "{out}.xls"], "name it .jsonl, .json, .csv or .parquet"),
         (["pairs", "{prompts}", "--out", "{out}.jsonl"], "rows have no chosen/rejected pair"),
         (["split", "{}", "--out", "{out}", "--shares", "a=0.5,b=0.1"], "do not add up to 1"),
+        (["split", "{}", "--out", "{out}", "--shares", "a=nan"], "do not add up to 1"),
         (["leaks", "{}"], "give at least two"),
         (["stats", "{out}/none.jsonl"], "no such file"),
         (["stats", "{}", "-s", "format=alpaca"], "is not one of"),
@@ -197,6 +199,30 @@ def test_named_columns_go_with_their_rows(file, tmp_path, suffix):
     assert values == wanted
 
 
+RATED = [
+    {
+        "id": f"d{i // 2}",
+        "dialogue": f"hello {i // 2}",
+        "summary": f"s{i}",
+        "model_id": f"m{i % 2}",
+        "topic": f"t{i // 2 % 2}",
+        "annotations": [{"rating": 1 + i % 2}],
+    }
+    for i in range(40)
+]
+
+
+def test_a_pair_of_several_rows_has_the_columns_in_which_they_agree(file, tmp_path):
+    path = file(RATED)
+    call("pairs", path, "--out", tmp_path / "out.jsonl", "-s", "keep_columns=[topic,model_id]")
+    found = {row["prompt"]: (row["topic"], row["model_id"]) for row in lines(tmp_path / "out.jsonl")}
+    assert found == {f"hello {i}": (f"t{i % 2}", None) for i in range(20)}
+    call("split", path, "--out", tmp_path / "parts", "--shares", "a=0.5,b=0.5", "--stratify", "topic")
+    for part in ("a", "b"):
+        topics = Counter(int(row["prompt"].split()[1]) % 2 for row in lines(tmp_path / "parts" / f"{part}.jsonl"))
+        assert topics == {0: 5, 1: 5}
+
+
 def test_a_split_by_strata_shares_out_each_value_alike(file, tmp_path):
     labels = ["rare"] * 10 + ["common"] * 90 + [None] * 20
     rows = [{"prompt": f"What is {i}?", "completion": "x", "label": label} for i, label in enumerate(labels)]
@@ -212,6 +238,22 @@ def test_a_split_by_strata_shares_out_each_value_alike(file, tmp_path):
     }
     prompts = [{row["prompt"] for row in part} for part in parts.values()]
     assert len(set.union(*prompts)) == sum(map(len, prompts)) == 120
+
+
+def test_a_prompt_that_came_while_strata_were_made_is_an_error(file, tmp_path, monkeypatch):
+    path = file([{"prompt": f"What is {i}?", "completion": "x", "label": "a"} for i in range(10)])
+    of = Strata.of
+
+    def then_appended(*arguments):
+        strata = of(*arguments)
+        with open(path, "a") as rows:
+            rows.write('{"prompt": "new", "completion": "row"}\n')
+        return strata
+
+    monkeypatch.setattr(Strata, "of", then_appended)
+    shown = call("split", path, "--out", tmp_path / "parts", "--stratify", "label", status=2)
+    assert "line 11: it was changed while it was read" in " ".join(shown.split())
+    assert not list((tmp_path / "parts").iterdir())
 
 
 def test_the_account_of_a_run_that_stopped_early_says_what_was_not_decided(file, tmp_path):

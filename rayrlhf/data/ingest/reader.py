@@ -29,7 +29,7 @@ NEEDED: dict[Kind, str] = {
 }
 ROWS_TO_RECOGNIZE = 100
 LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "post", "content", "user", "질문")
-"""Names that other data gives the column of prompts."""
+"""Names that other data gives the column of prompts, the likeliest first."""
 FOR_KTO = (
     "they are single answers labeled good or bad, which KTO learns from (stage: dpo, loss: kto). If the label says "
     "something else, name their format, for example format: prompt_completion"
@@ -171,7 +171,7 @@ def _rows(
     """
     watch = ColumnWatch(row_format.name, row_format.reads, source.columns, extra.names)
     account.columns[source.label] = watch.found
-    formats = [row_format] if source.format else _candidates(source, extra.names)
+    formats = _candidates(source, extra.names)
     fitting: set[frozenset[str]] = set()
     validate = row_format.__pydantic_validator__.validate_python
     columns, label = _read_by(row_format, source.columns), source.label
@@ -190,7 +190,7 @@ def _rows(
                     value = _mapped(raw, columns)
                 row = validate(value)
                 unread = watch.look(raw)
-                if unread and unread not in fitting:
+                if unread and unread not in fitting and not source.format:
                     best = best_formats(value, formats)
                     if best != [row_format]:
                         names = " or ".join(f.name for f in best)
@@ -304,7 +304,8 @@ def _recognized(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row
             f"the fields {row_names(value)} are those of {' and of '.join(f.name for f in best)}: set format to one",
         )
     known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
-    example = next((str(name) for name in value if str(name).lower() in LIKE_PROMPTS), "NAME_OF_THE_COLUMN")
+    names = {str(name).lower(): str(name) for name in value}
+    example = next((names[like] for like in LIKE_PROMPTS if like in names), "NAME_OF_THE_COLUMN")
     raise Rejected(
         "unknown schema",
         f"no known schema has the fields {row_names(value)}. If its columns have other names, map them "

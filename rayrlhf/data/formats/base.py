@@ -179,8 +179,9 @@ class Turn(BaseModel):
             for name, reason in NOT_CARRIED.items():
                 if value.get(name):
                     raise Rejected(reason, f"a message has {name!r}, which records do not hold: write it as content")
-            if value.get("weight", 1) not in (1, None):
-                raise Rejected("part of a message that is not read", "a message has a weight: remove it")
+            is_answer = _role(value.get("role", value.get("from"))) == "assistant"  # nothing else is trained anyway
+            if is_answer and value.get("weight", 1) not in (1, None):
+                raise Rejected("part of a message that is not read", "an answer has a weight: remove it")
         return value
 
     def message(self) -> Message:
@@ -216,8 +217,24 @@ def _truth(value: Any) -> Any:
     return str(value).strip().lower().removesuffix(".0") in TRUE if is_truth_value(value) else value
 
 
+def _turns(value: Any) -> Any:
+    """Messages of texts by the user and the assistant in turn, or of exchanges `{input, output}`."""
+    value = _from_cell(value)
+    if not isinstance(value, list):
+        return value
+    texts = value
+    if all(isinstance(one, dict) and {"input", "output"} <= one.keys() for one in value):
+        texts = [one[side] for one in value for side in ("input", "output")]
+        texts = texts[:-1] if texts and texts[-1] == "" else texts  # the answer is in another column
+    if not all(isinstance(text, str) for text in texts):
+        return value
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts)]
+
+
 FromCell = BeforeValidator(_from_cell)
 """For lists and mappings, which CSV writes as JSON text."""
+Turns = BeforeValidator(_turns)
+"""For messages, which LIMA writes as texts in turn, and Capybara as exchanges of an input and an output."""
 Whole = Annotated[int, Field(strict=False), BeforeValidator(_no_truth_value)]
 """A whole number, which CSV writes as text and some tables as 1.0."""
 

@@ -30,6 +30,12 @@ SHAPES = {
         {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}], "kto_tag": ...},
         WHY,
     ),
+    "TRL's columns, LLaMA-Factory's label": ({"prompt": "Why?", "completion": "So.", "kto_tag": ...}, WHY),
+    "prompt and response": ({"prompt": "Why?", "response": "So.", "label": ...}, WHY),
+    "WikiQA": ({"question": "Why?", "answer": "So.", "label": ...}, WHY),
+    "an instruction with a label": ({"instruction": "Why?", "output": "So.", "label": ...}, WHY),
+    "BeaverTails": ({"prompt": "Why?", "response": "So.", "category": "{}", "is_safe": ...}, WHY),
+    "messages under other names": ({"prompt": [USER], "completion": "So.", "kto_tag": ...}, WHY),
     "LLaMA-Factory, Alpaca": ({"instruction": "Why?", "input": "", "output": "So.", "kto_tag": ...}, WHY),
     "LLaMA-Factory, Alpaca with an input": (
         {"instruction": "Why?", "input": "Rain.", "output": "So.", "kto_tag": ...},

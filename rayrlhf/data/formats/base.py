@@ -36,6 +36,8 @@ class Row(BaseModel):
     """The kinds of records it can give, the richest first."""
     advice: ClassVar[str] = ""
     """What its rows are and what to do, for a kind that it does not give."""
+    without_label: ClassVar[str] = ""
+    """The formats of such rows whose label is no verdict on the answer."""
 
     @classmethod
     def recognizes(cls, value: Mapping[str, Any]) -> bool:
@@ -56,6 +58,12 @@ class Row(BaseModel):
     def reads(cls, field: str) -> bool:
         """Whether rows of this format have a field or column of this name."""
         return field in _all_names(cls)
+
+    @classmethod
+    def passed_over(cls, value: Mapping[str, Any]) -> set[str]:
+        """Columns of a row that stand for a field which another of its columns gives."""
+        present = [[name for name in names if name in value] for names in _names(cls).values()]
+        return {name for names in present for name in names[1:]} - {names[0] for names in present if names}
 
     @classmethod
     def missing(cls, value: Mapping[str, Any]) -> list[str]:
@@ -213,7 +221,14 @@ def is_truth_value(value: Any) -> bool:
     return str(value).strip().lower().removesuffix(".0") in TRUE + FALSE
 
 
+def is_label(value: Any) -> bool:
+    """Whether a column's value is a verdict on an answer; -1 is one that has to be written otherwise."""
+    return is_truth_value(value) or str(value).strip().removesuffix(".0") == "-1"
+
+
 def _truth(value: Any) -> Any:
+    if is_label(value) and not is_truth_value(value):
+        raise ValueError("-1 could mean a bad answer or none: write 0 for bad, and leave out what nobody judged")
     return str(value).strip().lower().removesuffix(".0") in TRUE if is_truth_value(value) else value
 
 

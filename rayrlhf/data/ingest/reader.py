@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rayrlhf.data.files import BadRow, Chunk
 from rayrlhf.data.files.detect import TABLE_NAMES, data_suffix
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
+from rayrlhf.data.formats.asked import LABELS
 from rayrlhf.data.formats.recognition import best_formats
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
 from rayrlhf.data.ingest.extra_columns import ExtraColumns, look_up, row_names, short
@@ -32,7 +33,7 @@ LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "p
 """Names that other data gives the column of prompts, the likeliest first."""
 FOR_KTO = (
     "they are single answers labeled good or bad, which KTO learns from (stage: dpo, loss: kto). If the label says "
-    "something else, name their format, for example format: prompt_completion"
+    "something else, name their format without it: format: "
 )
 NO_HEADER = ". If the file has no header, name its columns: table.header=[prompt,completion]"
 
@@ -53,7 +54,7 @@ def read_records(
         first = next(chunks)
         row_format = _format_of(source, first, columns)
         if not row_format.can_give(kind):
-            advice = FOR_KTO if "labeled_answers" in row_format.gives else row_format.advice
+            advice = FOR_KTO + row_format.without_label if row_format.without_label else row_format.advice
             raise DataError(
                 f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}" + (f": {advice}" if advice else "")
             )
@@ -87,7 +88,7 @@ def recognize(source: Source, extra: Sequence[str] = ()) -> type[Row]:
 
 def columns_of(source: Source, row_format: type[Row], kept: Sequence[str] = ()) -> SourceColumns:
     """The columns of a source's first rows."""
-    watch = ColumnWatch(row_format.name, row_format.reads, source.columns, kept)
+    watch = ColumnWatch(row_format, source.columns, kept)
     for raw in next(_chunks(source)).values[:ROWS_TO_RECOGNIZE]:
         if isinstance(raw, dict):
             watch.look(raw)
@@ -167,9 +168,9 @@ def _rows(
 ) -> Iterator[tuple[Any, Origin, Any]]:
     """(row, origin, raw row) of every row that fits the format; the others are counted as rejected.
 
-    A row does not fit either if its further columns make it one of another format.
+    A row does not fit either if its further columns make it one of another format: by their names, or by a label.
     """
-    watch = ColumnWatch(row_format.name, row_format.reads, source.columns, extra.names)
+    watch = ColumnWatch(row_format, source.columns, extra.names)
     account.columns[source.label] = watch.found
     formats = _candidates(source, extra.names)
     fitting: set[frozenset[str]] = set()
@@ -190,7 +191,7 @@ def _rows(
                     value = _mapped(raw, columns)
                 row = validate(value)
                 unread = watch.look(raw)
-                if unread and unread not in fitting and not source.format:
+                if unread and not source.format and (unread not in fitting or not unread.isdisjoint(LABELS)):
                     best = best_formats(value, formats)
                     if best != [row_format]:
                         names = " or ".join(f.name for f in best)

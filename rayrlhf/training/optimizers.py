@@ -13,6 +13,8 @@ from torch import Tensor
 
 from rayrlhf.config import Config, short_form
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Optimizer(Config, ABC):
     """What optimizers have in common: the rate and its schedule, weight decay and the clip of gradients."""
@@ -53,7 +55,7 @@ class Optimizer(Config, ABC):
 
 
 class _Adam(Optimizer):
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
 
 

@@ -63,6 +63,17 @@ def test_files_of_the_repository_that_a_document_names_exist(document: str) -> N
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files_and_headings_that_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for path, heading in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", text):
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists(), path
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, heading
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_modules_that_a_document_names_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for name in re.findall(r"`([a-z][\w/]*/\w+\.py)`|`((?:engines|pool|ppo|tests)/[\w/]*)`", text):

@@ -7,6 +7,7 @@ from rayrlhf.data.formats.chat import Chat
 from rayrlhf.data.formats.chat_completion import ChatCompletion
 from rayrlhf.data.formats.chat_pair import ChatPair
 from rayrlhf.data.formats.chat_prompt import ChatPrompt
+from rayrlhf.data.formats.dialogue_pair import DialoguePair
 from rayrlhf.data.formats.dialsummeval import DialSummEval
 from rayrlhf.data.formats.feedback_axis import FeedbackAxis
 from rayrlhf.data.formats.feedback_comparison import FeedbackComparison
@@ -56,6 +57,7 @@ FORMATS: tuple[type[Row], ...] = (
     DialSummEval,
     ChatPair,
     PreferencePair,
+    DialoguePair,
     HhRlhf,
     LabeledCompletion,
     LabeledInstruction,

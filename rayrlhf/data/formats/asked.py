@@ -26,6 +26,10 @@ NAMES = frozenset(NOT_CARRIED)
 NOTHING: tuple[Any, ...] = (None, "", "[]", "{}", [], {})
 QUESTIONS = ("prompt", "instruction", "question", "query", "problem", "input")
 """Names of the column that asks; `input` asks only where none of the others does."""
+ANSWERS = ("completion", "response", "output", "solution", "answer")
+"""Names of the column that answers."""
+LABELS = ("label", "kto_tag", "is_safe")
+"""Names of the column that says whether an answer is good."""
 
 Exchange = Annotated[list[str], Field(min_length=2, max_length=2)]
 """An earlier question and its answer."""
@@ -90,13 +94,23 @@ class ScoredSides(Row):
     score_chosen: Optional = Field(
         None,
         validation_alias=AliasChoices(
-            "score_chosen", "chosen_score", "chosen_rating", "chosen-rating", "chosen_avg_rating"
+            "score_chosen",
+            "chosen_score",
+            "chosen_rating",
+            "chosen-rating",
+            "chosen_avg_rating",
+            "rating_chosen",
         ),
     )
     score_rejected: Optional = Field(
         None,
         validation_alias=AliasChoices(
-            "score_rejected", "rejected_score", "rejected_rating", "rejected-rating", "rejected_avg_rating"
+            "score_rejected",
+            "rejected_score",
+            "rejected_rating",
+            "rejected-rating",
+            "rejected_avg_rating",
+            "rating_rejected",
         ),
     )
     margin: Optional = None

@@ -36,6 +36,8 @@ class Row(BaseModel):
     """The kinds of records it can give, the richest first."""
     advice: ClassVar[str] = ""
     """What its rows are and what to do, for a kind that it does not give."""
+    without_label: ClassVar[str] = ""
+    """The formats of such rows whose label is no verdict on the answer."""
 
     @classmethod
     def recognizes(cls, value: Mapping[str, Any]) -> bool:
@@ -56,6 +58,12 @@ class Row(BaseModel):
     def reads(cls, field: str) -> bool:
         """Whether rows of this format have a field or column of this name."""
         return field in _all_names(cls)
+
+    @classmethod
+    def passed_over(cls, value: Mapping[str, Any]) -> set[str]:
+        """Columns of a row that stand for a field which another of its columns gives."""
+        present = [[name for name in names if name in value] for names in _names(cls).values()]
+        return {name for names in present for name in names[1:]} - {names[0] for names in present if names}
 
     @classmethod
     def missing(cls, value: Mapping[str, Any]) -> list[str]:
@@ -179,8 +187,9 @@ class Turn(BaseModel):
             for name, reason in NOT_CARRIED.items():
                 if value.get(name):
                     raise Rejected(reason, f"a message has {name!r}, which records do not hold: write it as content")
-            if value.get("weight", 1) not in (1, None):
-                raise Rejected("part of a message that is not read", "a message has a weight: remove it")
+            is_answer = _role(value.get("role", value.get("from"))) == "assistant"  # nothing else is trained anyway
+            if is_answer and value.get("weight", 1) not in (1, None):
+                raise Rejected("part of a message that is not read", "an answer has a weight: remove it")
         return value
 
     def message(self) -> Message:
@@ -212,12 +221,35 @@ def is_truth_value(value: Any) -> bool:
     return str(value).strip().lower().removesuffix(".0") in TRUE + FALSE
 
 
+def is_label(value: Any) -> bool:
+    """Whether a column's value is a verdict on an answer; -1 is one that has to be written otherwise."""
+    return is_truth_value(value) or str(value).strip().removesuffix(".0") == "-1"
+
+
 def _truth(value: Any) -> Any:
+    if is_label(value) and not is_truth_value(value):
+        raise ValueError("-1 could mean a bad answer or none: write 0 for bad, and leave out what nobody judged")
     return str(value).strip().lower().removesuffix(".0") in TRUE if is_truth_value(value) else value
+
+
+def _turns(value: Any) -> Any:
+    """Messages of texts by the user and the assistant in turn, or of exchanges `{input, output}`."""
+    value = _from_cell(value)
+    if not isinstance(value, list):
+        return value
+    texts = value
+    if all(isinstance(one, dict) and {"input", "output"} <= one.keys() for one in value):
+        texts = [one[side] for one in value for side in ("input", "output")]
+        texts = texts[:-1] if texts and texts[-1] == "" else texts  # the answer is in another column
+    if not all(isinstance(text, str) for text in texts):
+        return value
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts)]
 
 
 FromCell = BeforeValidator(_from_cell)
 """For lists and mappings, which CSV writes as JSON text."""
+Turns = BeforeValidator(_turns)
+"""For messages, which LIMA writes as texts in turn, and Capybara as exchanges of an input and an output."""
 Whole = Annotated[int, Field(strict=False), BeforeValidator(_no_truth_value)]
 """A whole number, which CSV writes as text and some tables as 1.0."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import AliasChoices, Field
 
 from rayrlhf.data.formats.asked import Conversed
-from rayrlhf.data.formats.base import FromCell, Turn, several
+from rayrlhf.data.formats.base import Turn, Turns, several
 from rayrlhf.data.formats.chat_pair import CHATS
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText
@@ -17,7 +17,7 @@ from rayrlhf.data.ingest.rules import RowRules
 class Chat(Conversed):
     name: ClassVar[str] = "chat"
     gives: ClassVar[tuple[Kind, ...]] = ("answers", "prompts")
-    messages: Annotated[list[Turn], FromCell] = Field(validation_alias=AliasChoices(*CHATS), min_length=1)
+    messages: Annotated[list[Turn], Turns] = Field(validation_alias=AliasChoices(*CHATS), min_length=1)
 
     def prompt_text(self) -> PromptText:
         """All messages before the final assistant turn; the whole chat if it ends with another role."""

@@ -7,13 +7,11 @@ from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from rayrlhf.data.formats.asked import Conversed
+from rayrlhf.data.formats.asked import ANSWERS, Conversed
 from rayrlhf.data.formats.base import first_of
 from rayrlhf.data.formats.chat_pair import Said, holds_messages, messages_of, split_answer
 from rayrlhf.data.ingest.records import Answer, Kind, Origin, PromptText
 from rayrlhf.data.ingest.rules import RowRules
-
-ANSWERS = ("completion", "response", "answer")
 
 
 class ChatCompletion(Conversed):

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 
 from rayrlhf.data.files.json_lines import parse
 from rayrlhf.data.formats.asked import Conversed, ScoredSides
-from rayrlhf.data.formats.base import FromCell, Turn, first_of
+from rayrlhf.data.formats.base import Turn, Turns, first_of
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.records import Kind, Message, Origin, Preference, PromptText, visible
 from rayrlhf.data.ingest.rules import RowRules
@@ -49,7 +49,7 @@ class ChatPair(Conversed, ScoredSides):
     name: ClassVar[str] = "chat_pair"
     gives: ClassVar[tuple[Kind, ...]] = ("preferences", "answers", "prompts")
     prompt: Said | None = Field(None, validation_alias=AliasChoices(*PROMPTS))
-    messages: Annotated[list[Turn] | None, FromCell] = Field(None, validation_alias=AliasChoices(*CHATS))
+    messages: Annotated[list[Turn] | None, Turns] = Field(None, validation_alias=AliasChoices(*CHATS))
     chosen: Said
     rejected: Said
 

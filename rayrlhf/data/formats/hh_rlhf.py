@@ -13,6 +13,7 @@ from rayrlhf.data.ingest.records import Kind, Message, Origin, Preference, Promp
 from rayrlhf.data.ingest.rules import RowRules
 
 SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+OPEN = re.compile(r"\n\nAssistant:\s*\Z")
 ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -33,6 +34,17 @@ class HhRlhf(ScoredSides):
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         prompt, chosen, rejected = common_prompt(dialogue(self.chosen), dialogue(self.rejected))
         return [Preference(prompt, chosen, rejected, self.margin_of(rules), origin=origin)]
+
+
+def is_open(value: Any) -> bool:
+    """Whether a value is a dialogue whose next turn is the assistant's."""
+    return isinstance(value, str) and bool(SPEAKER.match(value) and OPEN.search(value))
+
+
+def asked_in(text: str) -> PromptText:
+    """What a dialogue asks: all turns before the one that is still empty. Raises Rejected if it begins otherwise."""
+    turns = dialogue(text)
+    return PromptText(turns[:-1] if is_open(text) else turns)
 
 
 def dialogue(text: str) -> tuple[Message, ...]:

@@ -8,24 +8,23 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from rayrlhf.data.formats.asked import Conversed
-from rayrlhf.data.formats.base import FromCell, Truth, Turn, first_of, is_truth_value
+from rayrlhf.data.formats.asked import LABELS, Conversed
+from rayrlhf.data.formats.base import Truth, Turn, Turns, first_of, is_label
 from rayrlhf.data.formats.chat_pair import CHATS, messages_of, split_answer
 from rayrlhf.data.ingest.records import Kind, LabeledAnswer, Origin, PromptText
 from rayrlhf.data.ingest.rules import RowRules
-
-LABELS = ("label", "kto_tag")
 
 
 class LabeledChat(Conversed):
     name: ClassVar[str] = "labeled_chat"
     gives: ClassVar[tuple[Kind, ...]] = ("labeled_answers", "prompts")
-    messages: Annotated[list[Turn], FromCell] = Field(validation_alias=AliasChoices(*CHATS))
+    without_label: ClassVar[str] = "chat"
+    messages: Annotated[list[Turn], Turns] = Field(validation_alias=AliasChoices(*CHATS))
     label: Truth = Field(validation_alias=AliasChoices(*LABELS))
 
     @classmethod
     def recognizes(cls, value: Mapping[str, Any]) -> bool:
-        return not cls.missing(value) and is_truth_value(first_of(value, LABELS))
+        return not cls.missing(value) and is_label(first_of(value, LABELS))
 
     def prompt_text(self) -> PromptText:
         return self._answered()[0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rayrlhf.data.formats.asked import Conversed
-from rayrlhf.data.formats.base import Truth, is_truth_value
+from pydantic import AliasChoices, Field
+
+from rayrlhf.data.formats.asked import LABELS, Conversed
+from rayrlhf.data.formats.base import Truth, first_of, is_label
 from rayrlhf.data.formats.chat_pair import Said, messages_of, split_answer
 from rayrlhf.data.ingest.records import Kind, LabeledAnswer, Origin, PromptText
 from rayrlhf.data.ingest.rules import RowRules
@@ -15,15 +17,16 @@ from rayrlhf.data.ingest.rules import RowRules
 class LabeledCompletion(Conversed):
     name: ClassVar[str] = "labeled_completion"
     gives: ClassVar[tuple[Kind, ...]] = ("labeled_answers", "prompts")
+    without_label: ClassVar[str] = "prompt_completion or chat_completion"
     prompt: Said
     completion: Said
-    label: Truth
+    label: Truth = Field(validation_alias=AliasChoices(*LABELS))
     input: str | None = None
 
     @classmethod
     def recognizes(cls, value: Mapping[str, Any]) -> bool:
         """Some data name a topic in `label`."""
-        return not cls.missing(value) and is_truth_value(value["label"])
+        return not cls.missing(value) and is_label(first_of(value, LABELS))
 
     def prompt_text(self) -> PromptText:
         return self._answered()[0]

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from rayrlhf.data.formats.base import FromCell, Row, Whole, pairs_of
-from rayrlhf.data.formats.hh_rlhf import SPEAKER, dialogue
+from rayrlhf.data.formats.hh_rlhf import SPEAKER, asked_in
 from rayrlhf.data.ingest.pairing import pairs_of_ranking
 from rayrlhf.data.ingest.records import Kind, Origin, Preference, PromptText
 from rayrlhf.data.ingest.rules import RowRules
@@ -26,11 +26,7 @@ class Nectar(Row):
     answers_: Annotated[list[RankedAnswer], FromCell] = Field(alias="answers", min_length=2)
 
     def prompt_text(self) -> PromptText:
-        if not SPEAKER.match(self.prompt):
-            return PromptText.of(self.prompt)
-        turns = dialogue(self.prompt)
-        is_open = turns[-1].role == "assistant" and not turns[-1].content  # "Assistant:" asks for the answer
-        return PromptText(turns[:-1] if is_open else turns)
+        return asked_in(self.prompt) if SPEAKER.match(self.prompt) else PromptText.of(self.prompt)
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         texts, ranks = [one.answer for one in self.answers_], [one.rank for one in self.answers_]

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from rayrlhf.data.formats.asked import Instructed
+from rayrlhf.data.formats.asked import ANSWERS, Instructed
+from rayrlhf.data.formats.chat_completion import ChatCompletion
 from rayrlhf.data.ingest.records import Answer, Kind, Origin
 from rayrlhf.data.ingest.rules import RowRules
 
@@ -17,11 +18,13 @@ OTHER_FORMATS = ({"prompt", "completion"}, {"instruction", "output"}, {"question
 class PromptResponse(Instructed):
     name: ClassVar[str] = "prompt_response"
     gives: ClassVar[tuple[Kind, ...]] = ("answers", "prompts")
-    response: str = Field(validation_alias=AliasChoices("response", "completion", "output", "solution", "answer"))
+    response: str = Field(validation_alias=AliasChoices(*ANSWERS))
 
     @classmethod
     def recognizes(cls, value: Mapping[str, Any]) -> bool:
-        return not cls.missing(value) and not any(names <= value.keys() for names in OTHER_FORMATS)
+        if cls.missing(value) or ChatCompletion.recognizes(value):
+            return False
+        return not any(names <= value.keys() for names in OTHER_FORMATS)
 
     def answers(self, origin: Origin, rules: RowRules) -> list[Answer]:
         return [Answer(self.prompt_text(), self.response, origin=origin)]

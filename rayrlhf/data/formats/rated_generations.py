@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field
 
 from rayrlhf.data.formats.asked import Instructed, Optional
 from rayrlhf.data.formats.base import FromCell, pairs_of
+from rayrlhf.data.formats.preference_pair import CHOSEN
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.pairing import pairs_of_scores
 from rayrlhf.data.ingest.records import Kind, Origin, Preference
@@ -26,7 +27,7 @@ class RatedGenerations(Instructed):
     @classmethod
     def recognizes(cls, value: Mapping[str, Any]) -> bool:
         """Of a row that has made its pair already, the pair counts."""
-        return not cls.missing(value) and not {"chosen", "rejected"} <= value.keys()
+        return not cls.missing(value) and value.keys().isdisjoint(CHOSEN)
 
     def preferences(self, origin: Origin, rules: RowRules) -> list[Preference]:
         if len(self.generations) != len(self.ratings):

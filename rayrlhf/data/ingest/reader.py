@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rayrlhf.data.files import BadRow, Chunk
 from rayrlhf.data.files.detect import TABLE_NAMES, data_suffix
 from rayrlhf.data.formats import FORMATS, GroupedRow, Row
+from rayrlhf.data.formats.asked import LABELS
 from rayrlhf.data.formats.recognition import best_formats
 from rayrlhf.data.ingest.account import Account, DataError, Rejected
 from rayrlhf.data.ingest.excerpts import row_names, short
@@ -30,10 +31,10 @@ NEEDED: dict[Kind, str] = {
 }
 ROWS_TO_RECOGNIZE = 100
 LIKE_PROMPTS = ("question", "query", "instruction", "input", "text", "title", "post", "content", "user", "질문")
-"""Names that other data gives the column of prompts."""
+"""Names that other data gives the column of prompts, the likeliest first."""
 FOR_KTO = (
     "they are single answers labeled good or bad, which KTO learns from (stage: dpo, loss: kto). If the label says "
-    "something else, name their format, for example format: prompt_completion"
+    "something else, name their format without it: format: "
 )
 NO_HEADER = ". If the file has no header, name its columns: table.header=[prompt,completion]"
 
@@ -54,7 +55,7 @@ def read_records(
         first = next(chunks)
         row_format = _format_of(source, first, columns)
         if not row_format.can_give(kind):
-            advice = FOR_KTO if "labeled_answers" in row_format.gives else row_format.advice
+            advice = FOR_KTO + row_format.without_label if row_format.without_label else row_format.advice
             raise DataError(
                 f"{source.label}: {row_format.name!r} rows have no {NEEDED[kind]}" + (f": {advice}" if advice else "")
             )
@@ -88,7 +89,7 @@ def recognize(source: Source, extra: Sequence[str] = ()) -> type[Row]:
 
 def columns_of(source: Source, row_format: type[Row], kept: Sequence[str] = ()) -> SourceColumns:
     """The columns of a source's first rows."""
-    watch = ColumnWatch(row_format.name, row_format.reads, source.columns, kept)
+    watch = ColumnWatch(row_format, source.columns, kept)
     for raw in next(_chunks(source)).values[:ROWS_TO_RECOGNIZE]:
         if isinstance(raw, dict):
             watch.look(raw)
@@ -177,11 +178,11 @@ def _rows(
 ) -> Iterator[tuple[Any, Origin, Any]]:
     """(row, origin, raw row) of every row that fits the format; the others are counted as rejected.
 
-    A row does not fit either if its further columns make it one of another format.
+    A row does not fit either if its further columns make it one of another format: by their names, or by a label.
     """
-    watch = ColumnWatch(row_format.name, row_format.reads, source.columns, extra.names)
+    watch = ColumnWatch(row_format, source.columns, extra.names)
     account.columns[source.label] = watch.found
-    formats = [row_format] if source.format else _candidates(source, extra.names)
+    formats = _candidates(source, extra.names)
     fitting: set[frozenset[str]] = set()
     validate = row_format.__pydantic_validator__.validate_python
     columns, label = _read_by(row_format, source.columns), source.label
@@ -200,7 +201,7 @@ def _rows(
                     value = _mapped(raw, columns)
                 row = validate(value)
                 unread = watch.look(raw)
-                if unread and unread not in fitting:
+                if unread and not source.format and (unread not in fitting or not unread.isdisjoint(LABELS)):
                     best = best_formats(value, formats)
                     if best != [row_format]:
                         names = " or ".join(f.name for f in best)
@@ -314,7 +315,8 @@ def _recognized(raw: Any, columns: Mapping[str, str], formats: Sequence[type[Row
             f"the fields {row_names(value)} are those of {' and of '.join(f.name for f in best)}: set format to one",
         )
     known = "; ".join(f"{f.name}: {', '.join(sorted(f.required()))}" for f in formats)
-    example = next((str(name) for name in value if str(name).lower() in LIKE_PROMPTS), "NAME_OF_THE_COLUMN")
+    names = {str(name).lower(): str(name) for name in value}
+    example = next((names[like] for like in LIKE_PROMPTS if like in names), "NAME_OF_THE_COLUMN")
     raise Rejected(
         "unknown schema",
         f"no known schema has the fields {row_names(value)}. If its columns have other names, map them "

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rayrlhf.data.formats.base import Row
 
 ID_NAMES = ("id", "id3", "id2")
 OWN = frozenset((*ID_NAMES, "lineage"))
@@ -34,18 +37,19 @@ class SourceColumns:
         return SourceColumns(content["format"], list(content["read"]), Counter(content["unread"]))
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} ({count:,} row{'s' * (count > 1)})" for name, count in self.unread.most_common())
+        return ", ".join(
+            f"{name or 'column without a name'} ({count:,} row{'s' * (count > 1)})"
+            for name, count in self.unread.most_common()
+        )
 
 
 class ColumnWatch:
     """Counts the columns of rows as they are read."""
 
-    def __init__(
-        self, format_name: str, reads: Callable[[str], bool], columns: Mapping[str, str], kept: Iterable[str]
-    ) -> None:
-        """reads: whether the format reads a column. columns: those of the source. kept: names that are kept as such."""
-        self.found = SourceColumns(format_name)
-        self._reads = reads
+    def __init__(self, row_format: type[Row], columns: Mapping[str, str], kept: Iterable[str]) -> None:
+        """columns: those of the source. kept: names that are kept as such."""
+        self.found = SourceColumns(row_format.name)
+        self._format = row_format
         self._mapped = {_outermost(column) for column in columns.values() if column}
         left_out = {name for name, column in columns.items() if not column}
         self._known = set(OWN) | left_out | {_outermost(columns.get(name) or name) for name in kept}
@@ -70,14 +74,15 @@ class ColumnWatch:
                     counts[name] = 1
         return frozenset(unread)
 
-    def _sort(self, names: Iterable[str]) -> None:
+    def _sort(self, raw: Mapping[str, Any]) -> None:
         """Add names that are new to those that are read or to those that are not."""
-        for name in names:
+        passed_over = self._format.passed_over(raw)
+        for name in raw:
             if name in self._seen:
                 continue
             if name in self._known:
                 self._seen.add(name)
-            elif name in self._mapped or self._reads(name):
+            elif name in self._mapped or (self._format.reads(name) and name not in passed_over):
                 self._seen.add(name)
                 self.found.read.append(name)
             elif len(self._unread) < MAX_NAMES:

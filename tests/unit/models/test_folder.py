@@ -14,7 +14,7 @@ from rayrlhf.models.folder import (
     load_tokenizer,
     read_model_config,
 )
-from rayrlhf.models.init import ModelShape, init_model_folder, train_tokenizer
+from rayrlhf.models.init import CHAT_TEMPLATE, ModelShape, init_model_folder, train_tokenizer
 
 
 @pytest.fixture
@@ -96,6 +96,15 @@ def test_models_with_different_tokenizers_can_not_share_a_run(tiny_qwen2, tmp_pa
     init_model_folder(other, shape, texts)
     with pytest.raises(ModelFolderError, match="have different tokenizers; models exchange token ids"):
         check_same_vocabulary(tiny_qwen2, str(other))
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "tool"])
+def test_the_template_of_a_new_model_lets_nobody_else_speak_as_the_assistant(tiny_qwen2, role):
+    tokenizer = load_tokenizer(tiny_qwen2)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    said = [{"role": role, "content": "Be brief."}, {"role": "user", "content": "q"}]
+    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    assert text == "<|user|>Be brief.<|user|>q<|assistant|>"
 
 
 def test_a_copy_of_a_model_shares_its_vocabulary(tiny_qwen2, tiny_llama):

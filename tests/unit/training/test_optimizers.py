@@ -41,6 +41,13 @@ def test_without_a_kind_it_is_adamw_and_a_kind_may_stand_alone():
     assert parse_config(TrainingConfig, {"optimizer": "adamw_8bit"}, "x").optimizer == AdamW8bit()
 
 
+@pytest.mark.parametrize("kind", ["adamw", "adamw_8bit"])
+@pytest.mark.parametrize("betas", [[1.0, 0.9], [0.9, 1], [-0.1, 0.9]])
+def test_decays_that_torch_does_not_take_are_refused_before_anything_starts(kind, betas):
+    with pytest.raises(ConfigError, match=r"optimizer\.betas\.[01]: Input should be (less|greater) than"):
+        parse_config(TrainingConfig, {"optimizer": {"kind": kind, "betas": betas}}, "x")
+
+
 def test_settings_of_another_optimizer_are_refused_by_name():
     for tree, message in (
         (

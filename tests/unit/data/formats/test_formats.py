@@ -21,7 +21,7 @@ NEEDED = {
     "answers": "answer to train on",
     "prompts": "prompt",
 }
-TOLD_BY_CONTENT = ("hh_rlhf", "chat_prompt")
+TOLD_BY_CONTENT = ("hh_rlhf", "dialogue_pair", "chat_prompt")
 """Formats whose rows others have too, but for what is in them."""
 NUMERIC = {"choice", "sum1", "sum2", "tokens", "helpfulness", "preference_strength", "labels", "label", "preference"}
 NUMERIC |= {"score_0", "score_1", "better_response_id", "safer_response_id", "completions", "kto_tag"}
@@ -91,6 +91,12 @@ ROWS = {
     "preference_pair": ({"id": 1, "id2": 2, "prompt": "p", "chosen": "a", "rejected": "b"}, "p", [("a", "b")], ["a"]),
     "hh_rlhf": (
         {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: hi\n\nAssistant: b"},
+        "hi",
+        [("a", "b")],
+        ["a"],
+    ),
+    "dialogue_pair": (
+        {"prompt": "\n\nHuman: hi\n\nAssistant:", "chosen": " a", "rejected": " b"},
         "hi",
         [("a", "b")],
         ["a"],

@@ -74,7 +74,7 @@ def test_other_names_of_the_roles_are_known(file, read):
         ([{"role": "user", "content": None}], "wrong type: messages"),
         ([{"role": "user"}], "missing column: messages.content"),
         ([{"speaker": "user", "content": "a"}], "missing column: messages.role"),
-        (["hello"], "wrong type: messages"),
+        (["hello", 3], "wrong type: messages"),
         ([], "malformed row"),
         ("hello", "wrong type: messages"),
         ('[{"role": "user"', "wrong type: messages"),

@@ -33,6 +33,11 @@ SYSTEM = PromptText((Message("system", "Be brief."), Message("user", "q")))
         ({"prompt": [USER], "completion": [BOT]}, ASKED),
         ({"prompt": [USER], "completion": "a"}, ASKED),
         ({"prompt": "q", "completion": [BOT]}, ASKED),
+        ({"prompt": [USER], "solution": "a"}, ASKED),
+        ({"prompt": [USER], "output": "a"}, ASKED),
+        ({"conversations": ["q", "a"], "source": "LIMA"}, ASKED),
+        ({"conversation": [{"input": "q", "output": "a"}], "source": "Capybara"}, ASKED),
+        ({"conversations": [{"from": "human", "value": "q", "weight": 0}, BOT | {"weight": 1}]}, ASKED),
     ],
 )
 def test_answers_are_read_under_any_usual_name(file, read, row, prompt):
@@ -78,6 +83,26 @@ def test_answers_are_read_under_any_usual_name(file, read, row, prompt):
             },
             (ASKED, "a", "b", 2),
         ),
+        (
+            {
+                "instruction": "q",
+                "generations": ["a", "b"],
+                "ratings": [5, 3],
+                "chosen_response": "a",
+                "rejected_response": "b",
+            },
+            (ASKED, "a", "b"),
+        ),
+        (
+            {
+                "conversation": [{"input": "q", "output": ""}],
+                "chosen": [USER, BOT],
+                "rejected": [USER, {"role": "assistant", "content": "b"}],
+                "rating_chosen": 5,
+                "rating_rejected": 3,
+            },
+            (ASKED, "a", "b", 2),
+        ),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": 0.5}, (ASKED, "a", "b", 0.5)),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": None, "score_rejected": 3}, (ASKED, "a", "b")),
         (
@@ -101,6 +126,29 @@ def test_a_chosen_answer_that_is_scored_lower_is_rejected_and_a_small_margin_by_
     assert [record.margin for record in done.records] == [0, 1]
     strict = read(path, "preferences", rules={"min_margin": 0.5})
     assert strict.reasons == [(1, "scores contradict the choice"), (2, "margin too small")]
+
+
+def test_a_prompt_that_is_a_dialogue_in_one_string_keeps_its_turns(file, read):
+    row = {"prompt": "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant:", "response": " a"}
+    path = file([row | {"chosen": " a", "rejected": " b"}])
+    (pair,) = read(path, "preferences").records
+    assert [(m.role, m.content) for m in pair.prompt.messages] == [
+        ("user", "one"),
+        ("assistant", "two"),
+        ("user", "three"),
+    ]
+    assert pair.answers == ("a", "b")
+    (text,) = read(path, "preferences", format="preference_pair").records
+    assert text.prompt == PromptText.of(row["prompt"])  # as it stands, if that is asked for
+
+
+def test_texts_in_turn_and_exchanges_are_chats_of_several_turns(file, read):
+    turns = ("one", "two", "three", "four")
+    exchanges = [{"input": "one", "output": "two"}, {"input": "three", "output": "four"}]
+    for rows in (list(turns), exchanges):
+        records = read(file([{"conversations": rows}]), rules={"turns": "all"}).records
+        assert [record.text for record in records] == ["two", "four"]
+        assert [m.role for m in records[1].prompt.messages] == ["user", "assistant", "user"]
 
 
 # scores of several answers

@@ -30,6 +30,12 @@ SHAPES = {
         {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}], "kto_tag": ...},
         WHY,
     ),
+    "TRL's columns, LLaMA-Factory's label": ({"prompt": "Why?", "completion": "So.", "kto_tag": ...}, WHY),
+    "prompt and response": ({"prompt": "Why?", "response": "So.", "label": ...}, WHY),
+    "WikiQA": ({"question": "Why?", "answer": "So.", "label": ...}, WHY),
+    "an instruction with a label": ({"instruction": "Why?", "output": "So.", "label": ...}, WHY),
+    "BeaverTails": ({"prompt": "Why?", "response": "So.", "category": "{}", "is_safe": ...}, WHY),
+    "messages under other names": ({"prompt": [USER], "completion": "So.", "kto_tag": ...}, WHY),
     "LLaMA-Factory, Alpaca": ({"instruction": "Why?", "input": "", "output": "So.", "kto_tag": ...}, WHY),
     "LLaMA-Factory, Alpaca with an input": (
         {"instruction": "Why?", "input": "Rain.", "output": "So.", "kto_tag": ...},
@@ -47,6 +53,29 @@ def labeled(shape: str, label: object) -> dict[str, object]:
 def test_labels_stay_with_their_answers(file, read, shape, written, good):
     records = read(file([labeled(shape, written)]), "labeled_answers").records
     assert records == [LabeledAnswer(SHAPES[shape][1], "So.", good)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_answer_with_a_label_is_no_answer_to_imitate_wherever_its_row_stands(file, read, shape):
+    unjudged = [labeled(shape, None) | {"id": at} for at in range(3)]
+    done = read(file([*unjudged, labeled(shape, False), unjudged[0] | {"id": 3}, labeled(shape, True)]))
+    assert [place for place, _ in done.reasons] == [4, 6]
+    assert all(reason.startswith("another schema: labeled_") for _, reason in done.reasons)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_minus_one_is_a_label_that_has_to_be_written_otherwise(file, read, shape):
+    done = read(file([labeled(shape, -1), labeled(shape, -1), labeled(shape, 1)]), "labeled_answers")
+    assert [(place, "write 0 for bad" in detail) for place, _, detail, _ in done.rejected] == [(1, True), (2, True)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_format_that_a_message_names_reads_the_rows_without_their_label(file, read, shape):
+    path = file([labeled(shape, 1) | {"topic": "t"}])
+    with pytest.raises(DataError, match="name their format without it") as error:
+        read(path)
+    named = str(error.value).partition("format: ")[2].split(" or ")
+    assert {answer.text for name in named for answer in read(path, format=name).records} == {"So."}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -343,3 +343,16 @@ def test_a_map_decides_between_schemas_that_the_row_has_both(file, read):
 @pytest.mark.parametrize("settings", [{}, {"format": "prompt_only"}])
 def test_a_map_of_a_field_that_no_format_has_is_an_error(file, settings):
     assert "'promt'" in message_of(file([{"q": "a", "prompt": "b"}]), columns={"promt": "q"}, **settings)
+
+
+def test_of_several_columns_that_might_be_the_prompt_the_likeliest_is_suggested(file, read):
+    row = {"title": "t", "context": "c", "question": "q", "answers": {"text": ["a"]}}
+    for columns in (row, dict(reversed(row.items()))):
+        with pytest.raises(DataError, match=r"for example columns: \{prompt: question\}"):
+            read(file([columns]))
+
+
+@pytest.mark.parametrize("more", [{}, {"topic": "t"}])
+def test_a_format_that_is_named_is_obeyed_whatever_other_columns_a_row_has(file, read, more):
+    path = file([{"prompt": "q", "completion": "a"} | more])
+    assert read(path, format="prompt_response").records == [Answer(PromptText.of("q"), "a")]

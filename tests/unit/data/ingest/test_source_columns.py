@@ -36,6 +36,22 @@ def test_every_column_that_holds_something_and_that_nothing_reads_is_named(tmp_p
     assert Account.from_dict(json.loads(json.dumps(done.account.as_dict()))).columns == done.account.columns
 
 
+@pytest.mark.parametrize(
+    ("row", "unread"),
+    [
+        ({"problem": "q", "solution": "a", "answer": "5"}, {"answer"}),
+        ({"prompt": "q", "question": "other", "response": "a"}, {"question"}),
+        ({"instruction": "q", "input": "c", "response": "a"}, set()),
+        ({"input": "q", "output": "a"}, set()),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "chosen_rating": 1}, {"chosen_rating"}),
+    ],
+)
+def test_a_column_that_another_one_stands_before_is_not_read(file, read, row, unread):
+    path = file([row, {**row, "id": 2}])
+    (columns,) = read(path).account.columns.values()
+    assert (columns.unread.keys(), set(columns.read)) == (unread, row.keys() - unread)
+
+
 def test_columns_that_are_kept_or_mapped_are_read(file):
     path = file([GOOD | {"topic": "t", "meta": {"level": 1}, "score": 3, "lineage": {"source": "x"}}])
     for columns, kept, unread in [

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from rayrlhf import __version__
 from rayrlhf.config import Config, UserError
@@ -25,6 +25,21 @@ MIN_FREE_BYTES = 500 * 2**20
 """Free disk space that every run needs to start."""
 
 
+RUN_FILES = (
+    "config.yaml",
+    "metrics.jsonl",
+    "tensorboard",
+    "checkpoints",
+    "model",
+    "rollouts",
+    "summary.json",
+    "lineage.json",
+    "data.json",
+    "rejected.jsonl",
+)
+"""The files of a run. Overwriting removes only these, since other runs may be in folders below."""
+
+
 class RunConfig(Config):
     """The run's name, seed and what it keeps."""
 
@@ -34,6 +49,14 @@ class RunConfig(Config):
     """Remove an earlier run of this name. If false, such a run is an error."""
     keep_checkpoints: PositiveInt = 2
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_file_of_another_run(cls, name: str) -> str:
+        for part in name.split("/")[1:]:
+            if part in RUN_FILES:
+                raise ValueError(f"{part!r} is what a run calls one of its files: choose another name for that part")
+        return name
 
 
 def runs_root() -> Path:
@@ -51,21 +74,6 @@ def resolve(path: str) -> str:
         return str(runs_root() / rest)
     candidate = Path(path).expanduser()
     return str(candidate.absolute()) if candidate.is_absolute() or os.path.exists(candidate) else path
-
-
-RUN_FILES = (
-    "config.yaml",
-    "metrics.jsonl",
-    "tensorboard",
-    "checkpoints",
-    "model",
-    "rollouts",
-    "summary.json",
-    "lineage.json",
-    "data.json",
-    "rejected.jsonl",
-)
-"""The files of a run. Overwriting removes only these, since other runs may be in folders below."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class RunDirectory:
             if not run.overwrite:
                 raise UserError(f"{path}: a run of this name exists; choose another run.name or set run.overwrite=true")
             for given in inputs:
-                if any(Path(given).is_relative_to(path / name) for name in RUN_FILES):
+                if any(_lies_in(Path(given), path / name) for name in RUN_FILES):
                     raise UserError(
                         f"{given} is an input of this run, and run.overwrite would remove it: rename the run"
                     )
@@ -135,6 +143,11 @@ def check_room(path: Path, needed_bytes: int) -> None:
             f"{path}: the disk has {free / 2**30:.1f} GiB free, the run needs {needed_bytes / 2**30:.1f} GiB; "
             f"free some space, or set {RUNS_VARIABLE} to a folder on another disk"
         )
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """By whatever name or link."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _remove(path: Path) -> None:

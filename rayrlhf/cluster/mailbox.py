@@ -9,6 +9,8 @@ from typing import Any
 
 import ray
 
+from rayrlhf.cluster.placement import on_this_node
+
 POLL_S = 0.3
 
 Post = tuple[int, dict[str, float]]
@@ -35,7 +37,7 @@ class Mailbox:
 @contextmanager
 def deliver_to(receive: Callable[[int, dict[str, float]], None]) -> Any:
     """A mailbox whose posts are passed to `receive` while the block runs; none is left at its end."""
-    box: Any = Mailbox.remote()  # type: ignore[attr-defined]
+    box: Any = Mailbox.options(**on_this_node()).remote()  # type: ignore[attr-defined]
     done = threading.Event()
 
     def collect() -> None:

@@ -55,6 +55,19 @@ class Seat:
     num_gpus: float
 
 
+OUTSIDE = Seat(bundle=-2, num_cpus=0, num_gpus=0)
+"""Of an actor that reserves nothing."""
+
+
+def on_this_node() -> dict[str, Any]:
+    """Actor options that put what reserves nothing beside the driver, and nowhere else: Ray would choose any node, and
+    with a sampler's node the run would lose more than a sampler."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=here, soft=False)}
+
+
 @dataclass
 class Plan:
     """Bundles to request, and each role's seats in them."""
@@ -151,16 +164,14 @@ class Reservation:
         """Actor options that put a worker on its seat."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+        if seat == OUTSIDE:
+            return on_this_node()
         options: dict[str, Any] = {"num_cpus": seat.num_cpus, "num_gpus": seat.num_gpus}
         if self._group is not None and seat.bundle in self._filled:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
                 placement_group=self._group, placement_group_bundle_index=self._filled.index(seat.bundle)
             )
         return options
-
-    def seat_outside(self) -> Seat:
-        """A seat for an actor that reserves nothing."""
-        return Seat(bundle=-1, num_cpus=0, num_gpus=0)
 
     def release(self) -> None:
         """Give the resources back."""

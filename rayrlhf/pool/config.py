@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rayrlhf.config import Config
 from rayrlhf.pool.autoscale import Autoscale
@@ -12,6 +12,9 @@ from rayrlhf.pool.pool import PoolSettings
 
 FASTEST_TOKEN_S = 0.001
 """No engine generates the tokens of one response faster than this."""
+
+MIN_SILENCE_S = 1.0
+"""Two reports: a sampler that is well must not be taken for silent."""
 
 
 class RolloutsConfig(Config):
@@ -25,7 +28,7 @@ class RolloutsConfig(Config):
     `finish` with the old ones first."""
     lease_timeout_s: PositiveFloat = 600.0
     """A sampler that holds a prompt for longer than this is replaced."""
-    silence_timeout_s: PositiveFloat = 20.0
+    silence_timeout_s: float = Field(default=20.0, ge=MIN_SILENCE_S)
     """A sampler that sends no report for this long is replaced; it sends one twice a second."""
     max_failures: PositiveInt = 10
     """The run stops after new samplers were lost this many times in a row before they returned a response."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 import ray
 
 from rayrlhf.cluster.actor_group import ActorGroup, RoleFactory, WorkerError, wait_for
-from rayrlhf.cluster.placement import Reservation
+from rayrlhf.cluster.placement import OUTSIDE, Reservation, on_this_node
 from rayrlhf.ppo.config import PPOConfig
 from rayrlhf.ppo.inputs import PPOInputs
 from rayrlhf.ppo.pool_actor import end_pool, start_pool
@@ -32,7 +32,7 @@ class RunActors:
             known=None if known == (None, None) else ray.put(known),
             ptx=None if inputs.ptx is None else ray.put(inputs.ptx),
         )
-        self.store: Any = WeightStore.remote()  # type: ignore[attr-defined]
+        self.store: Any = WeightStore.options(**on_this_node()).remote()  # type: ignore[attr-defined]
         sampler = functools.partial(build_sampler, config, given, self.store)
         self.pool: Any = start_pool(config, Launcher(reservation, config.sampler, sampler))
         self.groups = {
@@ -65,7 +65,7 @@ class RunActors:
 
     def _start(self, role: RoleSpec, factory: RoleFactory) -> ActorGroup:
         if not role.reserves:
-            self._reservation.plan.seats[role.name] = [self._reservation.seat_outside()]
+            self._reservation.plan.seats[role.name] = [OUTSIDE]
         resources = role.resources(self.config)
         return ActorGroup(role.name, factory, resources, self._reservation, self.config.timeouts.start_s)
 

@@ -109,7 +109,7 @@ class Weights(Waiting):
         published = self._actors.store.publish.remote(version, self._actors.groups["policy"].hosts, dtype)
         self._wait(published, "policy weights to be published")
         self.version = version
-        self._actors.pool.published.remote(version)
+        self._wait(self._actors.pool.published.remote(version), "the rollout pool")
 
     def heal(self) -> str | None:
         """Publish again if the store lost its weights; the line for people. While nothing is trained, the policy still

@@ -12,6 +12,7 @@ import ray
 
 from rayrlhf.cluster.actor_group import wait_for
 from rayrlhf.cluster.connection import connect
+from rayrlhf.cluster.placement import on_this_node
 from rayrlhf.config import UserError
 from rayrlhf.pool.config import RolloutsConfig
 from rayrlhf.pool.leases import SampleBatch
@@ -62,6 +63,7 @@ class RolloutPool:
         self._loop = LoopStatus(step=0, num_steps=0, version=-1, seconds={})
         self._lines: list[str] = []
         self._rewarders: list[Any] = []
+        self._requested: dict[int, list[tuple[int, int]]] = {}
 
     async def ready(self) -> None:
         """Start the samplers; returns once those that the cluster has placed are ready."""
@@ -82,11 +84,14 @@ class RolloutPool:
     async def submit(self, batch: SampleBatch) -> None:
         """Have a batch generated."""
         self._running.submit(batch)
+        self._requested[batch.id] = sorted((sample.prompt.id, sample.sample_id) for sample in batch.samples)
 
     async def take(self, batch_id: int) -> tuple[Status, Rollouts]:
         """A batch's rollouts, once it is complete, sorted by (prompt id, sample id)."""
-        groups = await self._running.take(batch_id)
-        return self._status(), Rollouts.concat(groups)
+        rollouts = Rollouts.concat(await self._running.take(batch_id))
+        delivered = list(zip(rollouts.prompt_ids.tolist(), rollouts.sample_ids.tolist(), strict=True))
+        assert delivered == self._requested.pop(batch_id), "the pool delivered other samples than were requested"
+        return self._status(), rollouts
 
     async def settle(self, batch_id: int, rejected: Mapping[tuple[int, int], str]) -> None:
         """Record what became of the samples of a taken batch. rejected: reason by (prompt id, sample id)."""
@@ -162,9 +167,9 @@ def start_pool(config: PPOConfig, launcher: Launcher) -> Any:
     """Start a run's pool; it is found by the run's name."""
     sampler, name = config.sampler, config.run.name
     settings = config.rollouts.pool(sampler.num_workers, sampler.engine.num_slots, config.timeouts.start_s)
-    return RolloutPool.options(name=actor_name(name), namespace=NAMESPACE).remote(  # type: ignore[attr-defined]
-        settings, launcher, config.rollouts
-    )
+    return RolloutPool.options(  # type: ignore[attr-defined]
+        name=actor_name(name), namespace=NAMESPACE, **on_this_node()
+    ).remote(settings, launcher, config.rollouts)
 
 
 def end_pool(pool: Any, run: str) -> None:

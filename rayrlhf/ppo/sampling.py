@@ -41,6 +41,7 @@ class Samplers(Waiting):
         self._weights, self._reward, self._credit = weights, reward, credit
         self._ahead: dict[int, tuple[SampleBatch, SampleBatch | None]] = {}  # by step, requested and not yet taken
         self._next_step = self._next_batch = 0
+        self._told: list[Any] = []  # references to what the pool answers to what the loop told it
 
     def collect(self, step: int) -> Collected:
         """y ~ π_old(·|x) for the step's prompts; with staleness, what follows is sampled while the learners train."""
@@ -66,13 +67,14 @@ class Samplers(Waiting):
             if ends is not None:
                 keys = [(sample.prompt.id, sample.sample_id) for sample in batch.samples]
                 rejected = {key: why for key in keys if (why := ends.get(key, "its group's scores do not differ"))}
-            self._pool.settle.remote(batch.id, rejected)
+            self._told.append(self._pool.settle.remote(batch.id, rejected))
         if collected.greedy is not None:
             self.settle(collected.greedy)
 
     def tell(self, step: int, seconds: Mapping[str, float]) -> None:
         """Let `rayrlhf status` know where the loop is. seconds: of the learners, by activity."""
-        self._pool.at.remote(step, self._config.num_steps, dict(seconds))
+        self._wait_all(self._told, "the rollout pool")  # what it was told before: an error there ends the run
+        self._told = [self._pool.at.remote(step, self._config.num_steps, dict(seconds))]
         self._pass_on()
 
     def _request(

@@ -6,7 +6,10 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+import ray
+from idle_node import idle_node
 from made_models import make_model, make_reward_model
+from ray.util import state
 
 from rayrlhf.cli.describe import describe_ppo
 from rayrlhf.cluster.placement import PlacementError
@@ -55,12 +58,29 @@ def run(model: str, name: str, **changes: Any) -> RunDirectory:
 
 
 @pytest.fixture(scope="module")
-def two_samplers(model: str, local_cluster: None) -> Path:
-    return run(model, "two-samplers").path
+def places(model: str, local_cluster: None) -> tuple[Path, dict[str, set[str]], str]:
+    """A run's folder, where its actors were by class, and a node with nothing to reserve, which was there meanwhile."""
+    with idle_node() as idle:
+        folder = run(model, "two-samplers").path
+        found: dict[str, set[str]] = {}
+        for actor in state.list_actors(ray.get_runtime_context().gcs_address, limit=1000):
+            found.setdefault(actor["class_name"], set()).add(actor["node_id"])
+    return folder, found, idle
+
+
+@pytest.fixture(scope="module")
+def two_samplers(places: tuple[Path, dict[str, set[str]], str]) -> Path:
+    return places[0]
 
 
 def metrics_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_reserves_nothing_is_beside_the_driver(places: tuple[Path, dict[str, set[str]], str]) -> None:
+    _, found, idle = places
+    assert found.keys() >= {"RolloutPool", "WeightStore", "Host", "SamplerHost"}
+    assert all(idle not in nodes for nodes in found.values()), found
 
 
 def test_every_step_samples_with_that_step_s_weights_and_both_sides_agree(two_samplers: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rayrlhf.checkpoint import Checkpoints
+from rayrlhf.config import UserError
 
 
 def save_text(text: str):
@@ -52,7 +53,7 @@ def test_earlier_checkpoints_are_there_until_the_new_one_is_complete(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.write(1, save_text("one"))
     seen = []
-    checkpoints.write(2, lambda folder: seen.append(names(checkpoints)))
+    checkpoints.write(2, lambda folder: (seen.append(names(checkpoints)), save_text("two")(folder)))
     assert seen == [["step-000001"]]
     assert names(checkpoints) == ["step-000002"]
 
@@ -83,3 +84,24 @@ def test_steps_beyond_a_million_are_still_in_order(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.write(999_999, save_text("old"))
     assert checkpoints.write(1_000_000, save_text("new")).is_dir()
+
+
+def test_a_checkpoint_without_files_replaces_none(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.write(1, save_text("one"))
+    with pytest.raises(UserError, match="set RAYRLHF_RUNS to a folder that all machines of the cluster share"):
+        checkpoints.write(2, lambda folder: Path(folder, "policy").mkdir())
+    assert names(checkpoints) == ["step-000001"]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_kill_while_the_old_one_is_removed_leaves_only_whole_ones(tmp_path, monkeypatch, step):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.write(1, save_text("one"))
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda folder: (Path(folder) / "model.txt").unlink() or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            checkpoints.write(step, save_text("new"))
+    assert [(folder / "model.txt").read_text() for folder in checkpoints.all()] == ["new"]
+    checkpoints.write(3, save_text("three"))
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step-000003"]

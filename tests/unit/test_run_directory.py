@@ -172,3 +172,21 @@ def test_a_file_in_the_way_is_named(runs):
     (runs / "demo").write_text("")
     with pytest.raises(UserError, match="cannot make the run directory"):
         create("demo")
+
+
+@pytest.mark.parametrize("spelling", ["link/model", "other/../demo/model"])
+def test_an_input_under_another_name_is_not_overwritten_either(runs, spelling):
+    model = create("demo").path / "model"
+    model.mkdir()
+    (runs / "other").mkdir()
+    (runs / "link").symlink_to(runs / "demo")
+    job = Job(run=RunConfig(name="demo", overwrite=True))
+    with pytest.raises(UserError, match="is an input of this run"):
+        RunDirectory.create(job.run, job, [str(runs / spelling)])
+    assert model.is_dir()
+
+
+@pytest.mark.parametrize("name", ["demo/model", "demo/checkpoints/second", "a/b/config.yaml"])
+def test_a_run_among_the_files_of_another_one_is_refused(name):
+    with pytest.raises(ConfigError, match="is what a run calls one of its files: choose another name for that part"):
+        parse_config(RunConfig, {"name": name}, source="run.yaml")

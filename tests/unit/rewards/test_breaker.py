@@ -9,6 +9,7 @@ import pytest
 from rayrlhf.rewards import HttpReward, SampleText
 from rayrlhf.rewards.breaker import MAX_PAUSE_S, Breaker
 from rayrlhf.rewards.calls import CallError, ask
+from rayrlhf.rewards.http import FAILURES_TO_PAUSE
 
 
 class Clock:
@@ -71,11 +72,12 @@ def test_a_service_that_asks_for_a_day_is_tried_again_once_patience_is_over():
 
 
 def test_a_closed_reward_leaves_no_thread_waiting_for_its_server():
-    reward = HttpReward(url="http://127.0.0.1:9", num_retries=3, backoff_s=0.05, patience_s=600.0)
+    reward = HttpReward(url="http://127.0.0.1:9", num_retries=0, backoff_s=60.0, patience_s=600.0)
     before = set(threading.enumerate())
     judge = reward.start()
     futures = judge.submit([[SampleText("", "", None, True)]] * 500)
-    futures[3 * reward.batch_size].result(20)  # so many have failed that the others wait
+    for future in futures[: FAILURES_TO_PAUSE * reward.batch_size]:
+        future.result(20)  # so many have failed that the others wait
     judge.close()
     for thread in set(threading.enumerate()) - before:
         thread.join(20)

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from rayrlhf.rewards import SampleText
+from rayrlhf.rewards.secrets import is_secret_name
 
 ROW = SampleText("q", "good", "a", True)
 
@@ -78,6 +79,16 @@ def test_a_function_gets_no_secret_but_those_that_it_asks_for(start, monkeypatch
     names = SampleText("q", "HF_TOKEN RAY_AUTH_TOKEN DB_PASSWORD MY_API_KEY PLAIN", None, True)
     assert start(source).judge([names])[0].value == 1.0
     assert start(source, environment=["MY_API_KEY"]).judge([names])[0].value == 2.0
+
+
+def test_what_only_sounds_like_a_secret_is_none():
+    innocent = "TOKENIZERS_PARALLELISM MAX_TOKENS NUM_TOKENS KEYBOARD KEYWORDS MONKEY GIT_AUTHOR_NAME XAUTHORITY X-Author"
+    assert [name for name in innocent.split() if is_secret_name(name)] == []
+    secret = (
+        "HF_TOKEN APIKEY OPENAI_API_KEY RAY_AUTH_TOKEN Authorization Proxy-Authorisation SSH_AUTH_SOCK Set-Cookie "
+        "PGPASSWORD AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN GOOGLE_APPLICATION_CREDENTIALS X-Auth KEYSTORE SSL_KEY_FILE"
+    )
+    assert [name for name in secret.split() if not is_secret_name(name)] == []
 
 
 def test_a_function_that_takes_too_much_memory_rejects_its_own_row(start):

@@ -214,12 +214,16 @@ def test_a_secret_is_never_in_a_message(server, monkeypatch):
         {"headers": {"Authorization": "Bearer sk-SECRET"}},
         {"headers": {"X-API-Key": "SECRET"}},
         {"url": "https://user:SECRET@host/score"},
+        {"url": "https://SECRET@host/score"},
         {"url": "https://host/score?api_key=SECRET"},
     ],
 )
 def test_a_secret_that_is_written_out_is_refused_without_showing_it(settings):
     with pytest.raises(ConfigError, match=r"would lie in the run's config\.yaml: set an environment variable") as error:
         parse_config(HttpReward, {"url": "http://127.0.0.1"} | settings, source="reward.yaml")
+    assert "SECRET" not in str(error.value)
+    with pytest.raises(ValidationError) as error:
+        HttpReward.model_validate({"url": "http://127.0.0.1"} | settings)
     assert "SECRET" not in str(error.value)
 
 

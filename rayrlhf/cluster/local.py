@@ -158,7 +158,7 @@ def _require_own_folder(folder: Path) -> None:
         try:
             folder.mkdir(parents=True, mode=0o700)
         except (PermissionError, NotADirectoryError) as error:
-            raise ClusterError(f"{folder}: cannot make it: {error.strerror}; set RAY_TMPDIR to another folder") from None
+            raise ClusterError(f"{folder}: cannot make it: {error.strerror}; set RAY_TMPDIR to another one") from None
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode):
         problem = "is a link"

@@ -34,7 +34,7 @@ class Config(BaseModel):
         extra="forbid",
         use_attribute_docstrings=True,
         protected_namespaces=(),
-        hide_input_in_errors=False,
+        hide_input_in_errors=True,  # `parse_config` shows values, but none that may be a secret
     )
 
 

@@ -165,6 +165,15 @@ class Algorithm(PolicyLoss):
             raise ValueError("kl_target steers kl_coef by factors, and 0 stays 0: set kl_coef=0.05, or kl_target=null")
         return self
 
+    @model_validator(mode="after")
+    def _kl_reduction_is_of_rewards(self) -> Self:
+        if self.kl_reduction == "mean" and self.kl_in == "loss":
+            raise ValueError(
+                "kl_reduction 'mean' divides a penalty in the reward, and with kl_in 'loss' it is aggregation that says "
+                "how tokens count: set kl_reduction=sum and aggregation=sequence_mean, or kl_in=reward"
+            )
+        return self
+
     @property
     def needs_reference(self) -> bool:
         return self.kl_coef > 0

@@ -6,6 +6,7 @@ authentication. Neither touches other Ray clusters on the machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -152,17 +153,27 @@ def _start_environment(mark: str) -> dict[str, str]:
 def _require_own_folder(folder: Path) -> None:
     """Make a folder that nobody else writes into. Raises ClusterError if it is there and is not such a one: under the
     temporary directory anybody may have put it there, or a link."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fix = "remove it, or set RAY_TMPDIR to a folder of your own"
+    with contextlib.suppress(FileExistsError):
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+        except (PermissionError, NotADirectoryError) as error:
+            raise ClusterError(f"{folder}: cannot make it: {error.strerror}; set RAY_TMPDIR to another one") from None
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
+    if stat.S_ISLNK(found.st_mode):
         problem = "is a link"
+    elif not stat.S_ISDIR(found.st_mode):
+        problem = "is no folder"
     elif found.st_uid != os.getuid():
         problem = f"belongs to user {found.st_uid}"
-    elif found.st_mode & 0o022:
+    elif found.st_mode & 0o002:
         problem = "may be written into by other users"
+    elif found.st_mode & 0o020:  # so rayrlhf itself made it before, where the umask leaves groups their rights
+        problem = f"may be written into by its group, {found.st_gid}"
+        fix = f"if nobody else is in it, run `chmod go-w {folder}`, otherwise {fix}"
     else:
         return
-    raise ClusterError(f"{folder} {problem}; remove it, or set RAY_TMPDIR to a folder of your own")
+    raise ClusterError(f"{folder} {problem}; {fix}")
 
 
 def _opened_log(path: Path) -> int:

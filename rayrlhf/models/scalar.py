@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,7 @@ class ScalarModel(nn.Module):
     @property
     def statistics(self) -> RewardStatistics:
         """The score statistics in the model's configuration; mean 0 and standard deviation 1 if there are none."""
-        stored = getattr(self.model.config, "reward_statistics", None) or {}
-        return RewardStatistics(**stored)
+        return _stored_statistics(self.model.config, self.model.config.name_or_path)
 
     @statistics.setter
     def statistics(self, statistics: RewardStatistics) -> None:
@@ -108,7 +108,8 @@ class ScalarModel(nn.Module):
 
 
 def check_scalar_type(model: str) -> None:
-    """Raises ModelFolderError if `model`, a folder or hub name, is of a type that cannot have a scalar head."""
+    """Raises ModelFolderError if `model`, a folder or hub name, is of a type that cannot have a scalar head, or if its
+    configuration holds score statistics that cannot be used."""
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     config = read_model_config(model)
@@ -117,6 +118,22 @@ def check_scalar_type(model: str) -> None:
             f"model {model!r}: transformers has no sequence-classification model of type {config.model_type!r}, which "
             "a reward model and a critic are: name a model of another type, or choose an algorithm without a critic"
         )
+    _stored_statistics(config, model)
+
+
+def _stored_statistics(config: Any, model: str) -> RewardStatistics:
+    """The score statistics in a model's configuration, by default mean 0 and standard deviation 1."""
+    stored = getattr(config, "reward_statistics", None)
+    if stored is None:
+        return RewardStatistics()
+    if isinstance(stored, dict) and stored.keys() == {"mean", "std"}:
+        mean, std = stored["mean"], stored["std"]
+        if all(isinstance(value, int | float) and math.isfinite(value) for value in (mean, std)) and std > 0:
+            return RewardStatistics(mean, std)
+    raise ModelFolderError(
+        f"model {model!r}: reward_statistics in its config.json is {stored!r}, and must be {{\"mean\": …, \"std\": …}}"
+        ", two finite numbers of which std is above 0: correct it, or remove it, which leaves scores as they are"
+    )
 
 
 def check_reward_model(model: str) -> None:

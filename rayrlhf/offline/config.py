@@ -56,6 +56,9 @@ class OfflineConfig(Config):
         """Folders of all models that the run reads; `start` is the one trained."""
         return {"start": self.model}
 
+    def check_type(self) -> None:
+        """Raises ModelFolderError if the stage cannot train models of this type."""
+
     def resolved(self) -> Self:
         """With absolute paths: workers have other working directories."""
         return self.model_copy(update={"model": resolve(self.model), "data": self.data.resolved()})

@@ -13,8 +13,10 @@ def check_models(config: OfflineConfig) -> None:
     """Check all models of a run with resolved paths.
 
     Raises ModelFolderError if one is missing or its tokenizer differs from the first one's, and ConfigError if rows may
-    be longer than its context or if the first cannot be trained with these settings.
+    be longer than its context or if the first cannot be trained with these settings. Nor may it be of another type than
+    the stage trains.
     """
+    config.check_type()
     for model in dict.fromkeys(config.models.values()):
         limit = getattr(read_model_config(model), "max_position_embeddings", None)
         check_same_vocabulary(config.model, model)

@@ -7,6 +7,7 @@ from typing import Literal
 from rayrlhf.config import ConfigError
 from rayrlhf.data.tokens.prepare import Part
 from rayrlhf.models import load_tokenizer
+from rayrlhf.models.scalar import check_scalar_type
 from rayrlhf.offline.config import OfflineConfig, PairData
 from rayrlhf.offline.stage import Stage, run_offline
 from rayrlhf.run_directory import RunDirectory
@@ -22,6 +23,9 @@ class RewardModelConfig(OfflineConfig):
     data: PairData
     training: SupervisedTraining = SupervisedTraining()
     loss: PairwiseLoss = PairwiseLoss()
+
+    def check_type(self) -> None:
+        check_scalar_type(self.model)
 
 
 def run_reward_model(config: RewardModelConfig) -> RunDirectory:

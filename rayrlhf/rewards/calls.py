@@ -9,9 +9,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from rayrlhf.config import Config
 from rayrlhf.rewards.base import SampleText, Score
-from rayrlhf.rewards.breaker import Breaker
-
-MAX_BACKOFF_S = 30.0
+from rayrlhf.rewards.breaker import Breaker, pause_before
 
 
 class CallConfig(Config):
@@ -72,7 +70,7 @@ def ask(
     retry, split = True, not whole
     for attempt in range(1 + num_retries):
         if attempt:
-            time.sleep(min(backoff_s * 2 ** (attempt - 1), MAX_BACKOFF_S))
+            time.sleep(pause_before(attempt - 1, backoff_s))
         asked = missing
         try:
             results |= zip(asked, call([samples[row] for row in asked]), strict=True)

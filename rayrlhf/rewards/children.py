@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import select
 import signal
 import struct
@@ -67,6 +68,7 @@ class Child:
         Raises RewardError if it cannot be used.
         """
         ours, theirs = Pipe()
+        os.set_blocking(ours.fileno(), False)  # what waits has a deadline
         with theirs, self._lock:
             if self._closed:
                 raise RewardError("the reward was closed")
@@ -113,8 +115,9 @@ class Child:
     def _ask(self, message: Any, limit_s: float, delay_s: float = 0.0) -> dict[str, Any]:
         assert self._connection is not None
         try:
-            self._connection.send(message)
-            answer = json.loads(_received(self._connection.fileno(), time.monotonic() + limit_s + delay_s))
+            until = time.monotonic() + limit_s + delay_s
+            _send(self._connection.fileno(), message, until)
+            answer = json.loads(_received(self._connection.fileno(), until))
         except TimeoutError:
             self.kill()
             raise CallError(f"timed out after {limit_s:g} s") from None
@@ -129,11 +132,10 @@ class Child:
 
     def _cause_of_death(self) -> str:
         assert self._process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it lives on and closed the connection
-            self._process.wait(1.0)
-        code = self._process.poll()
-        self.kill()
-        if code is None:
+        process, has_ended = self._process, _has_ended(self._process.pid, 1.0)
+        self.kill()  # before anything reaps it: what it started has its number as a group
+        code = process.returncode
+        if not has_ended:
             return "the process closed its connection"
         if code < 0:
             return f"the process was killed by signal {-code} ({signal.strsignal(-code)})"
@@ -155,7 +157,7 @@ class Child:
         """End the process, in a call of another thread too, and start no other."""
         with self._lock:
             self._closed = True
-            if self._process is not None and self._process.poll() is None:
+            if self._process is not None:
                 _kill_tree(self._process.pid)
 
 
@@ -163,6 +165,19 @@ def _environment(variables: Sequence[str]) -> dict[str, str]:
     """Ours, without what looks like a secret and is not among `variables`."""
     kept = {name: value for name, value in os.environ.items() if name in variables or not is_secret_name(name)}
     return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+
+def _send(descriptor: int, message: Any, until: float) -> None:
+    """What a `Connection` receives as `message`. Raises TimeoutError once `time.monotonic()` says `until`: who does not
+    read leaves us with all that the pipe does not hold."""
+    content = pickle.dumps(message)
+    size = struct.pack("!i", len(content)) if len(content) < 1 << 31 else struct.pack("!iQ", -1, len(content))
+    rest, space = memoryview(size + content), select.poll()
+    space.register(descriptor, select.POLLOUT)
+    while rest:
+        if not space.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise TimeoutError
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _received(descriptor: int, until: float) -> bytes:
@@ -187,6 +202,16 @@ def _exactly(descriptor: int, size: int, until: float) -> bytes:
             raise EOFError
         data += piece
     return bytes(data)
+
+
+def _has_ended(pid: int, limit_s: float) -> bool:
+    """Whether a process of ours ends within the limit. It is not reaped."""
+    until = time.monotonic() + limit_s
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _kill_tree(pid: int) -> None:

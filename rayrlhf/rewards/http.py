@@ -80,18 +80,24 @@ class HttpJudge(TextJudge):
             for name, value in config.headers.items()
         }
         self._ssl = ssl.create_default_context()  # takes longer than many a request: made once
+        self._breaker = Breaker(FAILURES_TO_PAUSE, config.backoff_s, config.patience_s)
         asked = functools.partial(
             ask,
             call=self._call,
             num_retries=config.num_retries,
             backoff_s=config.backoff_s,
-            breaker=Breaker(FAILURES_TO_PAUSE, config.backoff_s, config.patience_s),
+            breaker=self._breaker,
         )
         super().__init__(Callers(asked, config.max_concurrency, config.batch_size))
 
+    def close(self) -> None:
+        super().close()
+        self._breaker.close()
+
     def _call(self, samples: Sequence[SampleText]) -> list[Score]:
         status, pause_s, body = asyncio.run(self._post(samples))
-        text = self._secrets.hidden(body[:MAX_TRACE_CHARACTERS].decode(errors="replace"))
+        # Hidden first and cut then: of a secret across the end a part would stay.
+        text = self._secrets.hidden(body.decode(errors="replace"))[:MAX_TRACE_CHARACTERS]
         if status != 200:
             passing = status >= 500 or status in PASSING
             raise CallError(f"HTTP {status}", text, retry=passing, split=status in ABOUT_ROWS, pause_s=pause_s)

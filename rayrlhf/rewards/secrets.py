@@ -11,8 +11,13 @@ from pydantic_core import PydanticCustomError
 from rayrlhf.config import SECRET, ConfigError
 
 ENVIRONMENT = "env:"
-SECRET_NAME = re.compile(r"auth|token|key|secret|cookie|passw|credential|private", re.IGNORECASE)
-"""What names of headers, parameters and variables that hold secrets have in them."""
+SECRET_NAME = re.compile(
+    r"auth(?!or(?!i[sz]))|(?<!max.)(?<!num.)token(?!i[sz])|(?<!mon)key(?!board|word)"
+    r"|secret|cookie|passw|credential|private",
+    re.IGNORECASE,
+)
+"""What names of headers, parameters and variables that hold secrets have in them: `AUTH`, but not `AUTHOR` nor
+`XAUTHORITY`; `TOKEN`, but neither `TOKENIZER` nor `MAX_TOKENS`; `KEY`, but neither `KEYBOARD` nor `MONKEY`."""
 UNSENDABLE = re.compile(r"[^\x20-\x7e\t]")
 
 
@@ -38,9 +43,9 @@ def check_header(name: str, value: str) -> None:
 def check_url(url: str) -> None:
     """Raises ValueError for an address that is not HTTP, or that holds a secret; that is not in the message."""
     if not url.startswith(("http://", "https://")):
-        raise ValueError("write it with http:// or https://")
+        raise PydanticCustomError(SECRET, "write it with http:// or https://")
     parts = urlsplit(url)
-    if parts.password or any(is_secret_name(name) for name, _ in parse_qsl(parts.query)):
+    if parts.username or parts.password or any(is_secret_name(name) for name, _ in parse_qsl(parts.query)):
         raise PydanticCustomError(
             SECRET,
             "a password or key in it would lie in the run's config.yaml: set an environment variable to the whole URL "

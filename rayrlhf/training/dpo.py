@@ -14,6 +14,7 @@ from rayrlhf.algorithms.preference import PairLoss, PairLosses
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.functional import wins
 from rayrlhf.models import Policy
+from rayrlhf.models.checkpoint import check_same_in_training
 from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
 from rayrlhf.training.offline_worker import OfflineWorker
 from rayrlhf.training.pairs import PairSet, pair_lengths, pair_metrics, score_pairs, stack_sides
@@ -54,6 +55,8 @@ class DPOWorker(OfflineWorker):
         self._loss = loss
         self._train, self._heldout = _referenced(reference_model, (train, heldout), config, ranks)
         loaded = Policy.load(model, config.dtype, config.load_in_4bit)
+        if reference_model is not None:
+            check_same_in_training(loaded.model, model)
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
 
     def train_step(self, rows: np.ndarray) -> dict[str, float]:

@@ -18,6 +18,7 @@ from rayrlhf.algorithms.preference import KTO
 from rayrlhf.data.tokens.sequences import Sequences
 from rayrlhf.functional import wins
 from rayrlhf.models import Policy
+from rayrlhf.models.checkpoint import check_same_in_training
 from rayrlhf.training.model_trainer import ModelTrainer, TrainingConfig
 from rayrlhf.training.offline_worker import OfflineWorker, score_rows
 from rayrlhf.training.parallel import Ranks
@@ -107,6 +108,7 @@ class KTOWorker(OfflineWorker):
         self._loss = loss
         self._train, self._heldout = _referenced(reference_model, (train, heldout), config, ranks)
         loaded = Policy.load(model, config.dtype, config.load_in_4bit)
+        check_same_in_training(loaded.model, model)
         super().__init__(ModelTrainer(loaded, config, total_steps, ranks), tokenizer)
 
     def train_step(self, rows: np.ndarray) -> dict[str, float]:

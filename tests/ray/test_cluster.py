@@ -164,7 +164,18 @@ def test_a_folder_that_somebody_else_may_have_prepared_is_refused(tmp_path: Path
     prepared.chmod(0o777)
     with pytest.raises(local.ClusterError, match="may be written into by other users; remove it, or set RAY_TMPDIR"):
         local.up(**ports)
+    prepared.chmod(0o775)  # as it was made before, where the umask is 002
+    with pytest.raises(local.ClusterError, match=rf"by its group, .* run `chmod go-w {prepared}`, otherwise remove it"):
+        local.up(**ports)
     prepared.rmdir()
+    prepared.write_text("")
+    with pytest.raises(local.ClusterError, match="is no folder; remove it"):
+        local.up(**ports)
+    prepared.unlink()
+    prepared.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(local.ClusterError, match="is a link"):
+        local.up(**ports)
+    prepared.unlink()
     prepared.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(local.ClusterError, match="is a link"):

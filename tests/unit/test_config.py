@@ -317,7 +317,7 @@ def test_the_gsm8k_configs_ask_alike_and_hold_out_the_same_problems():
     sft = load_config(config_class("sft"), CONFIGS / "sft" / "gsm8k.yaml")
     grpo = load_config(config_class("ppo"), CONFIGS / "ppo" / "gsm8k.yaml")
     assert grpo.model == f"runs/{sft.run.name}/model"
-    # A prompt's side follows from its text, the seed and the share: none that SFT learnt is then tested on.
+    # A prompt's side follows from its text, the seed and the share: none that SFT learned is then tested on.
     assert (grpo.run.seed, grpo.data.heldout_share) == (sft.run.seed, sft.data.heldout_share)
     for part in ("train", "heldout", "template", "clean"):
         assert getattr(grpo.data, part) == getattr(sft.data, part), part

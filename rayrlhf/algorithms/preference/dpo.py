@@ -16,7 +16,7 @@ class DPO(LogRatioLoss):
 
     kind: Literal["dpo"] = "dpo"
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of pairs thought to be labelled the wrong way round (conservative DPO; Mitchell 2023, eq. 3)."""
+    """Share of pairs thought to be labeled the wrong way round (conservative DPO; Mitchell 2023, eq. 3)."""
 
     def pair_loss(self, chosen: Tensor, rejected: Tensor) -> Tensor:
         chosen, rejected = self.beta * chosen, self.beta * rejected

@@ -1,4 +1,4 @@
-"""From files to token arrays: read, clean, split, augment, tokenise. What the jobs train on, made once and cached."""
+"""From files to token arrays: read, clean, split, augment, tokenize. What the jobs train on, made once and cached."""
 
 from __future__ import annotations
 

@@ -320,6 +320,7 @@ def test_no_bound_is_no_bound():
         ({"objective": "cispo", "dual_clip": 3.0}, "set dual_clip=null"),
         ({"kl_coef": 0.0, "kl_target": 6.0}, "0 stays 0: set kl_coef=0.05, or kl_target=null"),
         ({"kl_ratio": True}, "set kl_in=loss"),
+        ({"kl_reduction": "mean", "kl_in": "loss", "kl_estimator": "k3"}, "aggregation=sequence_mean, or kl_in=reward"),
         ({"eos_is_pad": True}, "score_on=next_state, learn_next_state=false and advantage=gae"),
     ],
 )

@@ -1,6 +1,7 @@
 """What a folder's weights lack is found out: heads, whole layers, other shapes; and what a reward model must have."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -188,3 +189,24 @@ def test_a_float32_head_takes_the_rounding_of_logits_out(tiny_qwen2):
     assert (exact.bfloat16() == rounded).float().mean() > 0.95, "the same head"
     wanted = torch.log_softmax(exact[:, :-1], -1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
     torch.testing.assert_close(logprobs[:, 1:], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"mean": 0.0, "std": 0.0},
+        {"mean": 0.0, "std": -1.0},
+        {"mean": math.nan, "std": 1.0},
+        {"mean": 0.0, "std": math.inf},
+        {"mean": 0.0, "std": "1"},
+        {"mean": 0.0},
+        {"mean": 0.0, "std": 1.0, "count": 3},
+        {},
+        [0.0, 1.0],
+    ],
+)
+def test_score_statistics_that_cannot_be_used_are_refused_with_the_fix(reward_model, statistics):
+    folder = changed(reward_model, reward_statistics=statistics)
+    for refuse in (check_reward_model, ScalarModel.load):
+        with pytest.raises(ModelFolderError, match=r"reward_statistics in its config\.json is .*remove it"):
+            refuse(folder)

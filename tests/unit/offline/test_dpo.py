@@ -1,6 +1,7 @@
 """What the DPO stage refuses before anything is started, and the models that it names."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,4 +166,16 @@ def test_margins_from_scores_are_refused_where_no_pair_has_scores(tiny_qwen2, tm
     )
     with pytest.raises(ConfigError, match=r"loss\.margin_from_scores is 0\.5, but no training pair has scores"):
         run_reward_model(config)
+    assert_nothing_started(tmp_path)
+
+
+@pytest.mark.parametrize("start", [run_reward_model, describe_offline])
+def test_a_model_that_cannot_have_a_scalar_head_is_refused_before_anything_starts(tiny_qwen2, tmp_path, start):
+    folder = tmp_path / "cohere"
+    shutil.copytree(tiny_qwen2, folder)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"model_type": "cohere"}))
+    tree = {"run": {"name": "rm"}, "model": str(folder), "data": {"train": [str(SAMPLE / "pairs.jsonl")]}}
+    with pytest.raises(ModelFolderError, match="no sequence-classification model of type 'cohere'"):
+        start(RewardModelConfig.model_validate(tree))
     assert_nothing_started(tmp_path)

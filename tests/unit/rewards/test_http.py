@@ -10,6 +10,7 @@ from score_server import Server, good_scores
 
 from rayrlhf.config import ConfigError, parse_config
 from rayrlhf.rewards import HttpReward, SampleText
+from rayrlhf.rewards.http import MAX_TRACE_CHARACTERS
 
 GOOD, BAD = SampleText("q", "good", "a", True), SampleText("q", "bad", None, True)
 ROWS = [GOOD, BAD, GOOD, GOOD]
@@ -213,12 +214,16 @@ def test_a_secret_is_never_in_a_message(server, monkeypatch):
         {"headers": {"Authorization": "Bearer sk-SECRET"}},
         {"headers": {"X-API-Key": "SECRET"}},
         {"url": "https://user:SECRET@host/score"},
+        {"url": "https://SECRET@host/score"},
         {"url": "https://host/score?api_key=SECRET"},
     ],
 )
 def test_a_secret_that_is_written_out_is_refused_without_showing_it(settings):
     with pytest.raises(ConfigError, match=r"would lie in the run's config\.yaml: set an environment variable") as error:
         parse_config(HttpReward, {"url": "http://127.0.0.1"} | settings, source="reward.yaml")
+    assert "SECRET" not in str(error.value)
+    with pytest.raises(ValidationError) as error:
+        HttpReward.model_validate({"url": "http://127.0.0.1"} | settings)
     assert "SECRET" not in str(error.value)
 
 
@@ -228,3 +233,10 @@ def test_a_url_may_come_from_the_environment(server, monkeypatch):
     monkeypatch.setenv("SCORES", "host")
     with pytest.raises(ConfigError, match="the value of SCORES must begin with http"):
         HttpReward(url="env:SCORES").start()
+
+
+def test_no_part_of_a_secret_is_left_where_an_answer_is_cut(server, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "0123456789abcdef")
+    server.answer = lambda _: (400, b"x" * (MAX_TRACE_CHARACTERS - 8) + b"0123456789abcdef")
+    (judged,) = judge(server, [GOOD], headers={"Authorization": "env:MY_KEY"})
+    assert judged.trace == "x" * (MAX_TRACE_CHARACTERS - 8) + "***"

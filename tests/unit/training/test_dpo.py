@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from architectures import ARCHITECTURES, tiny_causal_model
 
-from rayrlhf.algorithms.preference import DPO, IPO, ORPO, PairLoss, SimPO
+from rayrlhf.algorithms.preference import DPO, IPO, KTO, ORPO, PairLoss, SimPO
 from rayrlhf.data.tokens.sequences import Sequences
-from rayrlhf.models import Policy
+from rayrlhf.models import ModelFolderError, Policy
 from rayrlhf.training.dpo import DPOWorker
+from rayrlhf.training.kto import KTOWorker, LabeledSet
 from rayrlhf.training.model_trainer import TrainingConfig
 from rayrlhf.training.optimizers import AdamW
 from rayrlhf.training.parallel import Ranks
@@ -52,7 +54,7 @@ def other_policy(tiny_qwen2, tokenizer, tmp_path) -> str:
 
 
 def logprobs_alone(folder: str, data: Sequences, row: int) -> float:
-    """Σ log p over the answer of one row, without padding or neighbours, by plain transformers."""
+    """Σ log p over the answer of one row, without padding or neighbors, by plain transformers."""
     from transformers import AutoModelForCausalLM
 
     tokens = torch.from_numpy(data.padded([row]))
@@ -224,3 +226,18 @@ def test_a_saved_policy_loads_in_transformers_with_the_same_logits(make_worker, 
     tokens = torch.from_numpy(CHOSEN.padded([0, 1]))
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert torch.equal(loaded(tokens).logits, worker.trainer.inner.model(tokens).logits)
+
+
+def test_a_policy_that_computes_something_else_in_training_is_not_compared_with_a_reference(
+    monkeypatch, tmp_path, tokenizer
+):
+    monkeypatch.setitem(ARCHITECTURES, "mixtral", ARCHITECTURES["mixtral"] | {"router_jitter_noise": 0.1})
+    folder = str(tmp_path)
+    tiny_causal_model("mixtral").save_pretrained(folder)
+    labeled = LabeledSet(CHOSEN, ALL > 1)
+    dpo = (DPOWorker, DPO(), PAIRS)
+    kto = (KTOWorker, KTO(), labeled)
+    for worker, loss, data in (dpo, kto):
+        with pytest.raises(ModelFolderError, match="set router_jitter_noise to 0"):
+            worker(folder, folder, tokenizer, TrainingConfig(), loss, data, data, 50, Ranks())
+    DPOWorker(folder, None, tokenizer, TrainingConfig(), ORPO(), PAIRS, PAIRS, 50, Ranks())

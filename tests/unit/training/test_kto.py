@@ -52,7 +52,7 @@ def make_worker(tokenizer, tiny_qwen2):
 
 
 def logprob_alone(folder: str, prompt: list[int], answer: list[int]) -> float:
-    """Σ log p over the answer, without padding or neighbours, by plain transformers, in float64."""
+    """Σ log p over the answer, without padding or neighbors, by plain transformers, in float64."""
     from transformers import AutoModelForCausalLM
 
     tokens = torch.tensor([prompt + answer])

@@ -83,7 +83,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "rows", "record_of", "limit"), KINDS)
-def test_the_arrays_are_what_direct_tokenisation_gives_row_by_row_in_order(
+def test_the_arrays_are_what_direct_tokenization_gives_row_by_row_in_order(
     kind, rows, record_of, limit, file, tokenizer
 ):
     template = KochatgptTemplate()

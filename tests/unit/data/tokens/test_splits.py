@@ -80,7 +80,7 @@ def test_positions_are_spread_evenly_and_do_not_change_from_release_to_release()
     assert position("안녕", 0) == pytest.approx(0.3372878934558313, abs=1e-12)
 
 
-def test_neighbours_are_split_independently():
+def test_neighbors_are_split_independently():
     sides = [split_of(prompt, (0.5, 0.5), 3) for prompt in PROMPTS]
     both = sum(a == b == 0 for a, b in itertools.pairwise(sides))
     assert abs(both / len(sides) - 0.25) < 0.03

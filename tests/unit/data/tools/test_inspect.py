@@ -32,7 +32,7 @@ def test_rows_are_shown_after_cleaning_and_those_left_out_are_counted(file):
     assert "<|endoftext|>" not in shown
 
 
-def test_each_part_has_its_name_without_any_colour(file, tiny_qwen2):
+def test_each_part_has_its_name_without_any_color(file, tiny_qwen2):
     path = file([pair("ask", "good", "bad")])
     shown = call("inspect", path)
     assert "prompt:\nuser: ask\nassistant: \nchosen:\ngood\nrejected:\nbad\n" in shown

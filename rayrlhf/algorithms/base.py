@@ -169,8 +169,8 @@ class Algorithm(PolicyLoss):
     def _kl_reduction_is_of_rewards(self) -> Self:
         if self.kl_reduction == "mean" and self.kl_in == "loss":
             raise ValueError(
-                "kl_reduction 'mean' divides a penalty in the reward, and with kl_in 'loss' it is aggregation that says "
-                "how tokens count: set kl_reduction=sum and aggregation=sequence_mean, or kl_in=reward"
+                "kl_reduction 'mean' divides a penalty in the reward, and with kl_in 'loss' aggregation says how "
+                "tokens count: set kl_reduction=sum and aggregation=sequence_mean, or kl_in=reward"
             )
         return self
 

@@ -131,7 +131,7 @@ def _stored_statistics(config: Any, model: str) -> RewardStatistics:
         if all(isinstance(value, int | float) and math.isfinite(value) for value in (mean, std)) and std > 0:
             return RewardStatistics(mean, std)
     raise ModelFolderError(
-        f"model {model!r}: reward_statistics in its config.json is {stored!r}, and must be {{\"mean\": …, \"std\": …}}"
+        f'model {model!r}: reward_statistics in its config.json is {stored!r}, and must be {{"mean": …, "std": …}}'
         ", two finite numbers of which std is above 0: correct it, or remove it, which leaves scores as they are"
     )
 

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,11 +100,9 @@ def later():
 
 
 PROBE = """
-import json, sys, time
-started = time.process_time()
+import json, sys
 import {module}
-seconds = time.process_time() - started
-print(json.dumps([seconds, sorted({{name.split(".")[0] for name in sys.modules}})]))
+print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
 """
 
 PURE = (
@@ -131,18 +128,32 @@ PURE = (
 )
 
 
+LIGHT = frozenset(
+    (
+        "annotated_types",
+        "jinja2",
+        "markupsafe",
+        "msgspec",
+        "numpy",
+        "psutil",
+        "pydantic",
+        "pydantic_core",
+        "rayrlhf",
+        "regex",
+        "typing_extensions",
+        "typing_inspection",
+        "yaml",
+    )
+)
+"""Other packages that pure layers may load at import: all of them together take well below a second."""
+
+
 @pytest.mark.parametrize("modules", [PURE[:2], PURE], ids=["types and config", "all"])
-def test_pure_layers_import_in_under_a_second_without_torch_ray_or_vllm(modules):
+def test_pure_layers_load_only_light_packages_at_import(modules):
     command = [sys.executable, "-c", PROBE.format(module=", ".join(modules))]
-    quickest = math.inf
-    for _ in range(5):  # a process that shares its core's caches takes up to twice its time
-        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        seconds, loaded = json.loads(answer)
-        assert not {"torch", "ray", "vllm", "transformers"} & set(loaded)
-        quickest = min(quickest, seconds)
-        if quickest < 1.0:
-            break
-    assert quickest < 1.0  # of the process's own time, whatever else the machine is doing
+    loaded = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    packages = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
+    assert packages - {"cython_runtime"} <= LIGHT
 
 
 def test_what_needs_torch_still_needs_neither_ray_nor_vllm():
@@ -150,6 +161,6 @@ def test_what_needs_torch_still_needs_neither_ray_nor_vllm():
     answer = subprocess.run(
         [sys.executable, "-c", PROBE.format(module=modules)], capture_output=True, text=True, check=True
     ).stdout
-    _, loaded = json.loads(answer)
+    loaded = json.loads(answer)
     assert "torch" in loaded
     assert not {"ray", "vllm"} & set(loaded)

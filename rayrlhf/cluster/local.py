@@ -49,7 +49,7 @@ def up(
     the default no other machine can join. (Ray's processes listen on every interface whatever it is; the token protects
     them.) `temp_dir` holds Ray's sessions and logs. Jobs inherit
     RAYRLHF_RUNS=<current folder>/runs, since Ray runs them in a copy of their working directory. Raises ClusterError if
-    a port is in use, a disk is full, somebody else may write into `temp_dir`, or nothing answers within `timeout_s`.
+    a port is in use, a disk is full, somebody else may write into its folder, or nothing answers within `timeout_s`.
     """
     if cluster := running():
         say(f"already up at {cluster.address} (dashboard {cluster.dashboard_url}); `rayrlhf down` stops it")
@@ -66,7 +66,7 @@ def up(
 
     if temp_dir is None:
         _require_own_folder(of_user)
-    _require_own_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = folder / f"ray-start-{port}.log"
     mark = uuid.uuid4().hex
     with os.fdopen(_opened_log(log), "w") as output:
@@ -151,8 +151,9 @@ def _start_environment(mark: str) -> dict[str, str]:
 
 
 def _require_own_folder(folder: Path) -> None:
-    """Make a folder that nobody else writes into. Raises ClusterError if it is there and is not such a one: under the
-    temporary directory anybody may have put it there, or a link."""
+    """Make a folder that nobody else gets into: Ray lets everybody write into its own, which are below. Raises
+    ClusterError if somebody else wrote or may have written into it: under the temporary directory anybody may have put
+    it there, or a link."""
     fix = "remove it, or set RAY_TMPDIR to a folder of your own"
     with contextlib.suppress(FileExistsError):
         try:
@@ -172,7 +173,7 @@ def _require_own_folder(folder: Path) -> None:
         problem = f"may be written into by its group, {found.st_gid}"
         fix = f"if nobody else is in it, run `chmod go-w {folder}`, otherwise {fix}"
     else:
-        return
+        return folder.chmod(0o700)
     raise ClusterError(f"{folder} {problem}; {fix}")
 
 

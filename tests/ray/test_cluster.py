@@ -181,8 +181,9 @@ def test_a_folder_that_somebody_else_may_have_prepared_is_refused(tmp_path: Path
     with pytest.raises(local.ClusterError, match="is a link"):
         local.up(**ports)
     prepared.unlink()
-    (prepared / str(ports["port"])).mkdir(parents=True, mode=0o700)
-    prepared.chmod(0o700)
+    prepared.mkdir(mode=0o755)
+    (prepared / str(ports["port"])).mkdir()
+    (prepared / str(ports["port"])).chmod(0o777)  # as Ray leaves it
     precious = tmp_path / "precious"
     precious.write_text("precious")
     log = prepared / str(ports["port"]) / f"ray-start-{ports['port']}.log"
@@ -190,6 +191,7 @@ def test_a_folder_that_somebody_else_may_have_prepared_is_refused(tmp_path: Path
     with pytest.raises(local.ClusterError, match=r"ray-start-.*\.log: cannot write it"):
         local.up(**ports)
     assert precious.read_text() == "precious"
+    assert prepared.stat().st_mode & 0o077 == 0
 
 
 def test_an_empty_token_file_becomes_one_that_only_this_user_reads(tmp_path: Path, monkeypatch):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AliasChoices, Field, model_validator
 
-from rayrlhf.data.formats.base import EmptyCell, FromCell, Row, Score
+from rayrlhf.data.formats.base import EmptyCell, FromCell, Row, Score, Truth, first_of, is_label
 from rayrlhf.data.ingest.account import Rejected
 from rayrlhf.data.ingest.pairing import known_margin
-from rayrlhf.data.ingest.records import Message, PromptText, Role
+from rayrlhf.data.ingest.records import Kind, LabeledAnswer, Message, Origin, PromptText, Role
 from rayrlhf.data.ingest.rules import RowRules
 
 NOT_CARRIED = {
@@ -86,6 +87,28 @@ class Instructed(Conversed):
 
     def prompt_text(self) -> PromptText:
         return self.after_all(PromptText.of(self.prompt, self.input))
+
+
+class Labeled(Row):
+    """A row with one answer that somebody found good or bad."""
+
+    gives: ClassVar[tuple[Kind, ...]] = ("labeled_answers", "prompts")
+    label: Truth = Field(validation_alias=AliasChoices(*LABELS))
+
+    @classmethod
+    def recognizes(cls, value: Mapping[str, Any]) -> bool:
+        """Some data name a topic in `label`."""
+        return not cls.missing(value) and is_label(first_of(value, LABELS))
+
+    def answered(self) -> tuple[PromptText, str]:
+        """The prompt and the answer."""
+        raise NotImplementedError
+
+    def prompt_text(self) -> PromptText:
+        return self.answered()[0]
+
+    def labeled_answers(self, origin: Origin, rules: RowRules) -> list[LabeledAnswer]:
+        return [LabeledAnswer(*self.answered(), self.label, origin=origin)]
 
 
 class ScoredSides(Row):

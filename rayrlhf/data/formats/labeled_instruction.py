@@ -8,24 +8,19 @@ from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from rayrlhf.data.formats.asked import ANSWERS, LABELS, Instructed
-from rayrlhf.data.formats.base import Truth, first_of, is_label
+from rayrlhf.data.formats.asked import ANSWERS, Instructed, Labeled
 from rayrlhf.data.formats.labeled_completion import LabeledCompletion
-from rayrlhf.data.ingest.records import Kind, LabeledAnswer, Origin
-from rayrlhf.data.ingest.rules import RowRules
+from rayrlhf.data.ingest.records import PromptText
 
 
-class LabeledInstruction(Instructed):
+class LabeledInstruction(Labeled, Instructed):
     name: ClassVar[str] = "labeled_instruction"
-    gives: ClassVar[tuple[Kind, ...]] = ("labeled_answers", "prompts")
     without_label: ClassVar[str] = "prompt_response"
     output: str = Field(validation_alias=AliasChoices(*ANSWERS))
-    label: Truth = Field(validation_alias=AliasChoices(*LABELS))
 
     @classmethod
     def recognizes(cls, value: Mapping[str, Any]) -> bool:
-        is_labeled = not cls.missing(value) and is_label(first_of(value, LABELS))
-        return is_labeled and not LabeledCompletion.recognizes(value)
+        return super().recognizes(value) and not LabeledCompletion.recognizes(value)
 
-    def labeled_answers(self, origin: Origin, rules: RowRules) -> list[LabeledAnswer]:
-        return [LabeledAnswer(self.prompt_text(), self.output, self.label, origin=origin)]
+    def answered(self) -> tuple[PromptText, str]:
+        return Instructed.prompt_text(self), self.output
